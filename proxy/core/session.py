@@ -1,0 +1,234 @@
+"""A session: what the cookie opens, what the store keeps, and what time does to it.
+
+The words are those of the store's record; the meaning of each field is fixed here and
+nowhere else. Times are Unix seconds on the **store's** clock, so that replicas whose own
+clocks differ agree on them.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from typing import Any
+
+import msgspec
+
+INTENT_KEEP_S = 120.0
+"""How long an unanswered intent counts. A call ends after 15 s, its one repetition and the
+commit are over well inside two minutes; after that nobody can come back with its answer."""
+
+LEASE_S = 20.0
+"""Life of a lease between renewals, on the store's clock. Longer than one call (15 s)."""
+
+RENEW_S = 5.0
+"""How often a holder renews its lease while a call or a commit is open."""
+
+
+class OutcomeKind(enum.StrEnum):
+    """What the last refresh of a session came to (see `core/token_reply.py` for the classes)."""
+
+    OK = "ok"
+    TRANSIENT = "transient"
+    AMBIGUOUS = "ambiguous"
+    CLIENT = "client"
+    INTERACTION = "interaction"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """The last refresh, as its lease's holder stored it for the others.
+
+    Attributes:
+        kind: the class of the reply.
+        code: the OP's error code, or a short word of ours (``rotation_lost``, ``timeout``).
+        rt: fingerprint of the refresh token it speaks of; it binds nobody once the stored
+            token is another.
+        attempt: id of the attempt that stored it.
+        at: when it was stored.
+        not_before: no further attempt with this token before this time; 0 = at once.
+        tries: ambiguous tries so far with this token.
+        http_status: status of the OP's reply, 0 if there was none.
+    """
+
+    kind: OutcomeKind
+    code: str
+    rt: str
+    attempt: str
+    at: float
+    not_before: float = 0.0
+    tries: int = 0
+    http_status: int = 0
+
+
+class Intent(msgspec.Struct, frozen=True):
+    """Somebody was granted the right to send this token and has not said how it went.
+
+    Attributes:
+        attempt: id of the attempt.
+        holder: the process that holds it; "" once that process is known to be gone.
+        rt: fingerprint of the token.
+        at: when it was granted.
+    """
+
+    attempt: str
+    holder: str
+    rt: str
+    at: float
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One session as the store keeps it. Only the two blobs hold anything secret.
+
+    Attributes:
+        gen: random id of the attempt whose commit wrote `tokens` (of the login at first).
+        rt: fingerprint of the refresh token inside `tokens`; "" if there is none.
+        tokens: sealed `Tokens`, bound to the session id and `gen`.
+        who: sealed `Identity`, bound to the session id and `who_id`.
+        who_id: random id under which `who` is sealed.
+        born: time of the login.
+        seen: last activity, written at most once a minute.
+        end: absolute limit; nothing moves it.
+        idle_s: idle limit that applies to this session, seconds.
+        due: when a refresh becomes due; 0 = never (no refresh token).
+        provider: name of the provider it belongs to.
+        config: epoch of the configuration at login.
+        intents: granted attempts that nobody answered for yet.
+        dead: fingerprint of the token that the OP rejected for good; "" = none. A verdict on
+            that token only: a commit that consumed exactly it clears the mark.
+        outcome: of the last refresh.
+        tombstone: why the session ended; "" while it lives. It refuses every commit.
+    """
+
+    gen: str
+    rt: str
+    tokens: bytes
+    who: bytes
+    who_id: str
+    born: float
+    seen: float
+    end: float
+    idle_s: float
+    due: float
+    provider: str
+    config: str
+    intents: tuple[Intent, ...] = ()
+    dead: str = ""
+    outcome: Outcome | None = None
+    tombstone: str = ""
+
+    @property
+    def keep_until(self) -> float:
+        """When the store may forget the record: the idle or the absolute limit."""
+        return min(self.end, self.seen + self.idle_s)
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    """What the OP issued, as the store keeps it sealed.
+
+    Attributes:
+        access_token: opaque to us.
+        refresh_token: "" if the OP gave none.
+        id_token: the last ID token as received, for `id_token_hint`; "" if none.
+        scope: granted scope, space-separated; "" if never said.
+        issued_at: when the token *request* was sent.
+        expires_at: end of the access token's life, counted from `issued_at`.
+        issuer: of the OP that issued them: they go nowhere else.
+        client_id: the client they were issued to.
+    """
+
+    access_token: str
+    refresh_token: str
+    id_token: str
+    scope: str
+    issued_at: float
+    expires_at: float
+    issuer: str
+    client_id: str
+
+    def __repr__(self) -> str:
+        return f"Tokens(expires_at={self.expires_at:.0f}, refreshable={bool(self.refresh_token)})"
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who the session belongs to, from the ID token and userinfo.
+
+    Attributes:
+        iss: issuer; together with `sub` the only key to a person (OIDC Core §2, §5.7).
+        sub: subject.
+        email: "" unless it may be shown to the app (an address that the OP calls
+            unverified is not).
+        email_verified: True only if the OP said so.
+        preferred_username: display name for log-in, may change.
+        name: display name.
+        groups: names of groups, possibly empty.
+        groups_at: when `groups` was last learned; None = never.
+        sid: the OP's session id, "" if it gave none.
+        auth_time: when the person authenticated at the OP, 0 = unknown.
+        claims: further claims that configured headers name.
+    """
+
+    iss: str
+    sub: str
+    email: str = ""
+    email_verified: bool = False
+    preferred_username: str = ""
+    name: str = ""
+    groups: tuple[str, ...] = ()
+    groups_at: float | None = None
+    sid: str = ""
+    auth_time: float = 0.0
+    claims: dict[str, Any] = {}
+
+
+class Ended(enum.StrEnum):
+    """Why a session is no session any more."""
+
+    NO = ""
+    ABSENT = "absent"
+    IDLE = "idle_limit"
+    ABSOLUTE = "absolute_limit"
+    SIGNED_OUT = "signed_out"
+    SUPERSEDED = "superseded"
+    MISMATCH = "identity_mismatch"
+
+
+def ended(record: Record | None, now: float) -> str:
+    """Say why `record` is no live session at `now`, or "" if it is one.
+
+    A dead refresh token does not end a session here: its access token may still live, and
+    a late commit may revive it.
+
+    Args:
+        now: Unix seconds, store time.
+    """
+    if record is None:
+        return Ended.ABSENT
+    if record.tombstone:
+        return record.tombstone
+    if now >= record.end:
+        return Ended.ABSOLUTE
+    if now >= record.seen + record.idle_s:
+        return Ended.IDLE
+    return Ended.NO
+
+
+def store_key(session_id: bytes) -> str:
+    """The store's name for a session: SHA-256 of its id, so that a dump names no session."""
+    return hashlib.sha256(session_id).hexdigest()
+
+
+def unresolved(record: Record, attempt: str, now: float) -> tuple[Intent, ...]:
+    """Intents of *others* on the stored token whose answer may still come.
+
+    An intent whose process is known to be gone is none of them: nobody can come back with
+    its reply. It still makes what follows ambiguous.
+    """
+    return tuple(
+        intent
+        for intent in record.intents
+        if intent.attempt != attempt
+        and intent.rt == record.rt
+        and intent.holder
+        and now - intent.at < INTENT_KEEP_S
+    )

@@ -1,0 +1,232 @@
+"""The one contract of every session store. Each operation is atomic and one round trip.
+
+A store decides nothing about tokens: it compares, writes and answers with what it holds.
+Keys come from `core.session.store_key`. Every operation may raise `StoreUnavailable` and
+nothing else; after that error the write may or may not have happened (with Redis it
+usually did), and repeating the call with the same attempt id is always safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.core.session import Outcome, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a read saw: the record (None = not there) at store time `now`."""
+
+    record: Record | None
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Arguments of acquire.
+
+    Attributes:
+        attempt: random id, new for each attempt; the same id asked again is granted again.
+        holder: id of this process.
+        gen: `gen` that the caller read.
+        rt: `rt` that the caller read.
+        lease_s: life of the lease.
+    """
+
+    attempt: str
+    holder: str
+    gen: str
+    rt: str
+    lease_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The lease is yours, an intent was added. The token to send comes from this record.
+
+    `record.intents` holds the caller's own intent too.
+    """
+
+    record: Record
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """`gen` or `rt` is not what the caller read: adopt this record."""
+
+    record: Record
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Somebody else holds the lease, for `for_s` more seconds."""
+
+    for_s: float
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class FailedLately:
+    """An outcome for exactly this token still holds: adopt it (dead: as long as `rt` stays)."""
+
+    outcome: Outcome
+    record: Record
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """No such session (`reason` = "absent") or a tombstone (its reason)."""
+
+    reason: str
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Arguments of commit: the new tokens, sealed, and what they consumed.
+
+    Attributes:
+        attempt: becomes `gen`.
+        consumed_rt: fingerprint of the refresh token that was sent.
+        acquired_gen: `gen` of the granted record.
+        tokens: blob sealed for `attempt`.
+        rt: fingerprint of the refresh token inside.
+        due: when the next refresh becomes due.
+        outcome: to store (kind OK).
+    """
+
+    attempt: str
+    consumed_rt: str
+    acquired_gen: str
+    tokens: bytes
+    rt: str
+    due: float
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Our tokens are the stored ones: written now, or found to have landed before."""
+
+    record: Record
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Condemned:
+    """The stored token is now marked dead."""
+
+    record: Record
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unresolved:
+    """Others may still bring an answer for this token: no verdict yet.
+
+    `until` = store time at which the last of those intents stops counting.
+    """
+
+    record: Record
+    until: float
+    now: float
+
+
+class Store(Protocol):
+    """See the module's docstring. Times in and out are store time unless said otherwise."""
+
+    @property
+    def coherent(self) -> bool:
+        """Whether changes made elsewhere reach `listen`'s callback at once (§ cache).
+
+        Embedded stores: always, since every change is made by this process.
+        """
+        ...
+
+    def listen(self, on_change: Callable[[str], None]) -> None:
+        """Register a callback for "the record under this key changed"; "" = everything may have."""
+        ...
+
+    async def create(self, key: str, record: Record) -> None:
+        """Write a new session. A key that exists is an error of the caller (128 random bits)."""
+        ...
+
+    async def read(self, key: str) -> Snapshot:
+        """The record, a tombstoned one included. Expired records (`keep_until`) are None."""
+        ...
+
+    async def acquire(self, key: str, ask: Ask) -> Granted | Changed | Held | FailedLately | Gone:
+        """Ask for the right to send the stored refresh token.
+
+        In this order: absent or tombstone → Gone; `gen` or `rt` differ → Changed; own lease
+        (same attempt) → Granted again; another's live lease → Held; `dead` = `rt`, or the
+        stored outcome speaks of `rt` and its `not_before` is in the future → FailedLately; else take
+        the lease, add the intent, → Granted. Forgets intents older than INTENT_KEEP_S.
+        """
+        ...
+
+    async def renew(self, key: str, attempt: str, lease_s: float) -> bool:
+        """Extend the own lease from now; False if it is not ours any more (nothing changes)."""
+        ...
+
+    async def commit(self, key: str, write: Commit) -> Committed | Changed | Gone:
+        """Persist a reply. The lease is *not* asked for: a slow holder saves the token too.
+
+        absent → Gone; stored `gen` = attempt → Committed (it had landed); tombstone → Gone;
+        `rt` = consumed_rt ∧ `gen` = acquired_gen → write tokens, rt, gen = attempt, due,
+        outcome, clear `dead` if it names consumed_rt, delete the own lease
+        (compare-and-delete) and the own intent, tell listeners → Committed; else → Changed
+        (nothing of the tokens is written; the own lease and intent are deleted). It moves neither
+        `end` nor `seen` nor `idle_s`.
+        """
+        ...
+
+    async def abandon(self, key: str, attempt: str, outcome: Outcome | None, *, release: bool = True) -> None:
+        """Close the own intent; with `release` also the own lease (compare-and-delete).
+
+        `outcome` is stored only if the own lease is still held at that moment and the stored
+        `rt` is the one it speaks of. Never changes `gen`.
+        """
+        ...
+
+    async def condemn(
+        self, key: str, attempt: str, gen: str, outcome: Outcome
+    ) -> Condemned | Unresolved | Changed | Gone:
+        """Mark the stored token dead, if and only if `gen` and `rt` (= outcome.rt) still hold and
+        no other unresolved intent exists (`core.session.unresolved`).
+
+        absent or tombstone → Gone; gen/rt differ → Changed; others → Unresolved (nothing
+        changes); else `dead` = outcome.rt, outcome stored, own lease and intent deleted,
+        listeners told → Condemned. The record stays.
+        """
+        ...
+
+    async def identify(self, key: str, gen: str, who: bytes, who_id: str) -> bool:
+        """Replace the `who` blob if `gen` still holds and there is no tombstone. Tells listeners."""
+        ...
+
+    async def touch(self, key: str, seen: float) -> None:
+        """Note activity: `seen` only moves forward. Never changes `gen`; silent if gone."""
+        ...
+
+    async def end(self, key: str, reason: str, keep_s: float) -> Record | None:
+        """Write the tombstone `reason` and tell listeners; the first reason stays.
+
+        The tokens blob stays behind its tombstone for `keep_s` more seconds (at most until
+        `keep_until`), so that whoever can open it may revoke; lease and intents are
+        deleted. Returns the record as it was, None if there was none.
+        """
+        ...
+
+    async def spend_flow(self, flow_id: str, keep_s: float) -> bool:
+        """Spend a sign-in flow; True for the first caller only, remembered for `keep_s`."""
+        ...
+
+    async def close(self) -> None:
+        """Release resources. Calls in flight finish."""
+        ...
