@@ -47,8 +47,10 @@ class Outcome(msgspec.Struct, frozen=True):
         attempt: id of the attempt that stored it.
         at: when it was stored.
         not_before: no further attempt with this token before this time; 0 = at once.
-        tries: ambiguous tries so far with this token.
+        tries: tries in a row that brought nothing, with this token.
         http_status: status of the OP's reply, 0 if there was none.
+        ambiguous: an earlier try with this token may have been processed; a later verdict is
+            then `rotation_lost`, not a revocation.
     """
 
     kind: OutcomeKind
@@ -59,6 +61,7 @@ class Outcome(msgspec.Struct, frozen=True):
     not_before: float = 0.0
     tries: int = 0
     http_status: int = 0
+    ambiguous: bool = False
 
 
 class Intent(msgspec.Struct, frozen=True):

@@ -9,132 +9,37 @@ usually did), and repeating the call with the same attempt id is always safe.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
+from proxy.core.answers import (
+    Ask,
+    Changed,
+    Commit,
+    Committed,
+    Condemned,
+    FailedLately,
+    Gone,
+    Granted,
+    Held,
+    Snapshot,
+    Unresolved,
+)
 from proxy.core.session import Outcome, Record
 
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What a read saw: the record (None = not there) at store time `now`."""
-
-    record: Record | None
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Arguments of acquire.
-
-    Attributes:
-        attempt: random id, new for each attempt; the same id asked again is granted again.
-        holder: id of this process.
-        gen: `gen` that the caller read.
-        rt: `rt` that the caller read.
-        lease_s: life of the lease.
-    """
-
-    attempt: str
-    holder: str
-    gen: str
-    rt: str
-    lease_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """The lease is yours, an intent was added. The token to send comes from this record.
-
-    `record.intents` holds the caller's own intent too.
-    """
-
-    record: Record
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """`gen` or `rt` is not what the caller read: adopt this record."""
-
-    record: Record
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Somebody else holds the lease, for `for_s` more seconds."""
-
-    for_s: float
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class FailedLately:
-    """An outcome for exactly this token still holds: adopt it (dead: as long as `rt` stays)."""
-
-    outcome: Outcome
-    record: Record
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """No such session (`reason` = "absent") or a tombstone (its reason)."""
-
-    reason: str
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """Arguments of commit: the new tokens, sealed, and what they consumed.
-
-    Attributes:
-        attempt: becomes `gen`.
-        consumed_rt: fingerprint of the refresh token that was sent.
-        acquired_gen: `gen` of the granted record.
-        tokens: blob sealed for `attempt`.
-        rt: fingerprint of the refresh token inside.
-        due: when the next refresh becomes due.
-        outcome: to store (kind OK).
-    """
-
-    attempt: str
-    consumed_rt: str
-    acquired_gen: str
-    tokens: bytes
-    rt: str
-    due: float
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """Our tokens are the stored ones: written now, or found to have landed before."""
-
-    record: Record
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class Condemned:
-    """The stored token is now marked dead."""
-
-    record: Record
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class Unresolved:
-    """Others may still bring an answer for this token: no verdict yet.
-
-    `until` = store time at which the last of those intents stops counting.
-    """
-
-    record: Record
-    until: float
-    now: float
+__all__ = [
+    "Ask",
+    "Changed",
+    "Commit",
+    "Committed",
+    "Condemned",
+    "FailedLately",
+    "Gone",
+    "Granted",
+    "Held",
+    "Snapshot",
+    "Store",
+    "Unresolved",
+]
 
 
 class Store(Protocol):

@@ -1,0 +1,257 @@
+"""What a renewal may ask for, what may happen to it, and how it may end: plain values.
+
+`core/refresh.py` turns events into steps; `shell/single_flight.py` carries the steps out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from proxy.core.answers import Changed, Committed, Condemned, FailedLately, Gone, Granted, Held, Unresolved
+from proxy.core.session import Outcome, Record, Tokens
+from proxy.core.token_reply import Issued, Refused
+
+# --- what to do next -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Open a fresh connection to the token endpoint, closing the one before.
+
+    → Connected | NotSent | Reply (the one before had answered after all)
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire:
+    """Ask the store for the lease with what was read. → an answer of the store | StoreFailed"""
+
+    gen: str
+    rt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Extend the lease now. → Renewed | StoreFailed"""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Check the lease and send the token. → Reply | NotSent | Lost | TimedOut (after `for_s`)"""
+
+    refresh_token: str = field(repr=False)
+    scope: str
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Linger:
+    """Announce `result` to whoever waits, and read on. → Reply | Lost | TimedOut (after `for_s`)"""
+
+    result: Result
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Commit. → Committed | Changed | Gone | StoreFailed"""
+
+    tokens: Tokens
+    consumed_rt: str
+    acquired_gen: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Close the own intent, store `outcome`; with `lease` give the lease back. → Released | StoreFailed"""
+
+    outcome: Outcome | None
+    lease: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Condemn:
+    """Mark the token dead by compare-and-set. → Condemned | Unresolved | Changed | Gone | StoreFailed"""
+
+    gen: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """Hang up, wait `for_s` or until the record changes, and read it. → Seen | Gone | StoreFailed"""
+
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait; if `announce` is set, tell whoever waits first. → Woke"""
+
+    for_s: float
+    announce: Result | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """Send a token to the revocation endpoint, best effort. → Released"""
+
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The attempt is over."""
+
+    result: Result
+
+
+Step = Connect | Acquire | Renew | Send | Linger | Persist | Release | Condemn | Peek | Wait | Revoke | Done
+
+# --- what happened (beside the store's own answers) ------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The connection stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """Provably no byte of the token left. `lease_lost`: because the lease was not ours any more."""
+
+    detail: str
+    lease_lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The token endpoint answered; `sent_at` = store time at which the request was sent."""
+
+    judged: Issued | Refused
+    sent_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Bytes left, and the connection broke without a reply."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """No reply yet; the connection is still open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """Whether the lease is still ours."""
+
+    ours: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Done, as far as it could be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The record as it is now."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """The wait is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFailed:
+    """The store did not answer; the operation may have happened."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedTokens:
+    """The lease is ours; `tokens` were opened from the record that the grant came with."""
+
+    granted: Granted
+    tokens: Tokens
+
+
+Event = (
+    Connected
+    | NotSent
+    | Reply
+    | Lost
+    | TimedOut
+    | Renewed
+    | Released
+    | Seen
+    | Woke
+    | StoreFailed
+    | GrantedTokens
+    | Changed
+    | Held
+    | FailedLately
+    | Gone
+    | Committed
+    | Condemned
+    | Unresolved
+)
+
+# --- how it ended ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """New tokens, durable."""
+
+    record: Record
+    tokens: Tokens
+    id_token: str = field(repr=False)
+    """The ID token that came with *this* reply; "" if none did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsaved:
+    """New tokens that the store has not taken yet: this replica goes on with them."""
+
+    tokens: Tokens
+    id_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """Somebody else renewed: here is the record."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """No new tokens, the session stays as it is; `outcome.not_before` says when to try again."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """The OP ended the grant (or `rotation_lost`): the stored refresh token is of no use."""
+
+    record: Record
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """There is no session any more."""
+
+    reason: str
+
+
+Result = Refreshed | Unsaved | Adopted | Kept | Dead | Over

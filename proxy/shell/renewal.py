@@ -1,0 +1,367 @@
+"""One renewal, carried out: does each step that `core/refresh.py` asks for and tells the outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.core import steps
+from proxy.core.answers import Ask, Commit, Gone, Granted
+from proxy.core.breaker import Breaker
+from proxy.core.providers import Profile
+from proxy.core.refresh import Attempt
+from proxy.core.seal import SessionSeal, random_id
+from proxy.core.session import LEASE_S, RENEW_S, Ended, Outcome, OutcomeKind, Record
+from proxy.core.timing import RefreshPolicy, due_at, floor_s, jitter_of
+from proxy.core.token_reply import RawReply, Refused, judge
+from proxy.errors import CookieError, NotSent, OPUnavailable, ProxyError, ReplyLost, StoreUnavailable
+from proxy.shell.blobs import open_tokens, seal_tokens
+from proxy.shell.clock import Clock, StoreTime
+from proxy.shell.journal import Journal
+from proxy.shell.store.contract import Store
+
+log = logging.getLogger("nightporter.refresh")
+
+SEND_SLACK_S = 1.0
+"""A call is not begun in the last second of a lease."""
+
+OP_UNREACHABLE = "op_unreachable"
+
+JOIN_WAIT_S = 30.0
+"""How long a renewal waits for another process that holds the lease."""
+
+
+class TokenCall(Protocol):
+    """One prepared connection to the token endpoint (see `op_client`)."""
+
+    async def refresh(
+        self, refresh_token: str, *, scope: str = "", last_check: Callable[[], bool]
+    ) -> RawReply: ...
+
+    async def aclose(self) -> None: ...
+
+
+class TokenEndpoint(Protocol):
+    """The part of the OP client that renewals use."""
+
+    async def connect(self) -> TokenCall: ...
+
+    async def revoke(self, token: str, hint: str) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The session that a flight renews.
+
+    Attributes:
+        key: its store key.
+        seal: opens and seals its blobs.
+        record: as it was last read.
+    """
+
+    key: str
+    seal: SessionSeal
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What every renewal works with.
+
+    Attributes:
+        store: with its lease.
+        op: the token endpoint.
+        profile: the provider's ways.
+        policy: how to renew.
+        clock: of this process.
+        time: the store's time.
+        journal: keeps commits that could not land; None = off.
+        breaker: the provider's.
+        holder: id of this process.
+        spread: draws a number in [0, 1).
+    """
+
+    store: Store
+    op: TokenEndpoint
+    profile: Profile
+    policy: RefreshPolicy
+    clock: Clock
+    time: StoreTime
+    journal: Journal | None
+    breaker: Breaker
+    holder: str
+    spread: Callable[[], float]
+
+
+class Renewal:
+    """Carries out one attempt's steps; keeps the connection, the lease and nothing else.
+
+    Args:
+        kit: what every renewal works with.
+        subject: the session.
+        announce: tells the waiters a first result, while the attempt goes on.
+        changed: set when the session's record changed.
+    """
+
+    def __init__(
+        self,
+        kit: Kit,
+        subject: Subject,
+        announce: Callable[[steps.Result], Awaitable[None]],
+        changed: asyncio.Event,
+    ) -> None:
+        self._kit = kit
+        self._subject = subject
+        self._announce = announce
+        self._changed = changed
+        self._attempt = Attempt(
+            random_id(), subject.record, kit.policy, spread=kit.spread(), waits=JOIN_WAIT_S
+        )
+        self._call: TokenCall | None = None
+        self._reply: asyncio.Task[RawReply] | None = None
+        self._sent_at = 0.0
+        self._lease_until = 0.0
+        self._renewer: asyncio.Task[None] | None = None
+        self._commit: Commit | None = None
+        self._told = False
+
+    async def run(self) -> steps.Result:
+        """Drive the attempt to its end."""
+        kit = self._kit
+        step = self._attempt.start(kit.time.now())
+        try:
+            while not isinstance(step, steps.Done):
+                event = await self._do(step)
+                step = self._attempt.feed(event, kit.time.now())
+        finally:
+            self._stop_renewing()
+            await self._hang_up()
+            kit.breaker.returned()
+        result = step.result
+        if isinstance(result, steps.Kept) and result.outcome.code == OP_UNREACHABLE:
+            kit.breaker.failed(OutcomeKind.TRANSIENT, OP_UNREACHABLE, None, kit.time.now())
+        return result
+
+    async def _do(self, step: steps.Step) -> steps.Event:
+        match step:
+            case steps.Connect():
+                return await self._connect()
+            case steps.Acquire():
+                return await self._acquire(step)
+            case steps.Send():
+                return await self._send(step)
+            case steps.Persist():
+                return await self._persist(step)
+            case steps.Release():
+                return await self._release(step)
+            case steps.Condemn():
+                return await self._condemn(step)
+            case steps.Renew():
+                return await self._renew()
+            case steps.Linger():
+                await self._announce(step.result)
+                return await self._await_reply(step.for_s)
+            case steps.Peek():
+                return await self._peek(step)
+            case steps.Wait():
+                if step.announce is not None and not self._told:
+                    self._told = True
+                    await self._announce(step.announce)
+                await asyncio.sleep(step.for_s)
+                return steps.Woke()
+            case steps.Revoke():
+                return await self._revoke(step)
+            case steps.Done():
+                raise RuntimeError("Done is no step to carry out")
+
+    # -- the connection and the call --
+
+    async def _connect(self) -> steps.Event:
+        if self._reply is not None and self._reply.done():
+            event = self._read_reply(self._reply)
+            if isinstance(event, steps.Reply):
+                self._reply = None
+                return event
+        await self._hang_up()
+        try:
+            self._call = await self._kit.op.connect()
+        except OPUnavailable as error:
+            log.warning("op_unreachable", extra={"detail": error.detail})
+            return steps.NotSent(OP_UNREACHABLE)
+        return steps.Connected()
+
+    async def _hang_up(self) -> None:
+        call, self._call = self._call, None
+        reply, self._reply = self._reply, None
+        if call is not None:
+            await call.aclose()
+        if reply is not None:
+            await asyncio.wait([reply])
+            if not reply.cancelled():
+                reply.exception()
+
+    async def _send(self, step: steps.Send) -> steps.Event:
+        assert self._call is not None
+        self._sent_at = self._kit.time.now()
+        self._reply = asyncio.get_running_loop().create_task(
+            self._call.refresh(step.refresh_token, scope=step.scope, last_check=self._lease_is_ours)
+        )
+        return await self._await_reply(step.for_s)
+
+    async def _await_reply(self, for_s: float) -> steps.Event:
+        assert self._reply is not None
+        await asyncio.wait([self._reply], timeout=for_s)
+        return self._read_reply(self._reply) if self._reply.done() else steps.TimedOut()
+
+    def _read_reply(self, task: asyncio.Task[RawReply]) -> steps.Event:
+        kit = self._kit
+        now = kit.time.now()
+        try:
+            raw = task.result()
+        except NotSent as error:
+            if not self._lease_is_ours():
+                return steps.NotSent("lease_lost", lease_lost=True)
+            log.warning("op_unreachable", extra={"detail": error.detail})
+            return steps.NotSent(OP_UNREACHABLE)
+        except (ReplyLost, OPUnavailable) as error:
+            return steps.Lost(error.detail)
+        judged = judge(raw, kit.profile, now=now)
+        if isinstance(judged, Refused) and judged.kind in (OutcomeKind.TRANSIENT, OutcomeKind.CLIENT):
+            kit.breaker.failed(judged.kind, judged.code, judged.retry_after_s, now)
+        else:
+            kit.breaker.succeeded()
+        return steps.Reply(judged, self._sent_at)
+
+    # -- the lease --
+
+    def _lease_is_ours(self) -> bool:
+        return self._kit.clock.monotonic() < self._lease_until - SEND_SLACK_S
+
+    async def _acquire(self, step: steps.Acquire) -> steps.Event:
+        kit = self._kit
+        asked_at = kit.clock.monotonic()
+        ask = Ask(self._attempt.attempt_id, kit.holder, step.gen, step.rt, LEASE_S)
+        try:
+            answer = await kit.store.acquire(self._subject.key, ask)
+        except StoreUnavailable as error:
+            return steps.StoreFailed(error.detail)
+        kit.time.observe(answer.now)
+        if not isinstance(answer, Granted):
+            return answer
+        try:
+            tokens = open_tokens(self._subject.seal, answer.record)
+        except CookieError:
+            # Same gen as was opened before: only a damaged store gets here.
+            raise ProxyError("The session's tokens cannot be read.", detail="tokens blob") from None
+        self._lease_until = asked_at + LEASE_S
+        self._start_renewing()
+        return steps.GrantedTokens(answer, tokens)
+
+    def _start_renewing(self) -> None:
+        self._stop_renewing()
+        self._renewer = asyncio.get_running_loop().create_task(self._keep_renewing())
+
+    def _stop_renewing(self) -> None:
+        if self._renewer is not None:
+            self._renewer.cancel()
+            self._renewer = None
+
+    async def _keep_renewing(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_S)
+            await self._renew()
+
+    async def _renew(self) -> steps.Event:
+        kit = self._kit
+        asked_at = kit.clock.monotonic()
+        try:
+            ours = await kit.store.renew(self._subject.key, self._attempt.attempt_id, LEASE_S)
+        except StoreUnavailable as error:
+            return steps.StoreFailed(error.detail)
+        self._lease_until = asked_at + LEASE_S if ours else 0.0
+        return steps.Renewed(ours)
+
+    # -- the store --
+
+    async def _persist(self, step: steps.Persist) -> steps.Event:
+        kit, subject = self._kit, self._subject
+        write = self.commit_of(step)
+        try:
+            answer = await kit.store.commit(subject.key, write)
+        except StoreUnavailable as error:
+            log.error("commit_failed", extra={"session": subject.key[:12], "detail": error.detail})
+            if kit.journal is not None:
+                await kit.journal.keep(subject.key, write)
+            return steps.StoreFailed(error.detail)
+        except Exception:
+            # Whatever it is, the token in hand is the only valid one: it is tried again.
+            log.exception("commit_failed", extra={"session": subject.key[:12]})
+            return steps.StoreFailed("internal error")
+        self._stop_renewing()
+        kit.time.observe(answer.now)
+        if kit.journal is not None:
+            await kit.journal.forget(write.attempt)
+        return answer
+
+    def commit_of(self, step: steps.Persist) -> Commit:
+        """The commit's arguments; sealed once, so that a repetition writes the same bytes."""
+        if self._commit is None:
+            kit, subject, tokens = self._kit, self._subject, step.tokens
+            attempt = self._attempt.attempt_id
+            rt = subject.seal.fingerprint(tokens.refresh_token)
+            now = kit.time.now()
+            life = tokens.expires_at - tokens.issued_at
+            outcome = Outcome(
+                OutcomeKind.OK, "ok", rt, attempt, now, not_before=tokens.issued_at + floor_s(life)
+            )
+            due = due_at(tokens.issued_at, tokens.expires_at, jitter_of(subject.key), kit.policy)
+            blob = seal_tokens(subject.seal, attempt, tokens)
+            self._commit = Commit(attempt, step.consumed_rt, step.acquired_gen, blob, rt, due, outcome)
+        return self._commit
+
+    async def _release(self, step: steps.Release) -> steps.Event:
+        if step.lease:
+            self._stop_renewing()
+        try:
+            await self._kit.store.abandon(
+                self._subject.key, self._attempt.attempt_id, step.outcome, release=step.lease
+            )
+        except StoreUnavailable as error:
+            return steps.StoreFailed(error.detail)
+        return steps.Released()
+
+    async def _condemn(self, step: steps.Condemn) -> steps.Event:
+        try:
+            answer = await self._kit.store.condemn(
+                self._subject.key, self._attempt.attempt_id, step.gen, step.outcome
+            )
+        except StoreUnavailable as error:
+            return steps.StoreFailed(error.detail)
+        self._kit.time.observe(answer.now)
+        return answer
+
+    async def _peek(self, step: steps.Peek) -> steps.Event:
+        await self._hang_up()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), step.for_s)
+        self._changed.clear()
+        try:
+            snapshot = await self._kit.store.read(self._subject.key)
+        except StoreUnavailable as error:
+            return steps.StoreFailed(error.detail)
+        self._kit.time.observe(snapshot.now)
+        if snapshot.record is None or snapshot.record.tombstone:
+            reason = snapshot.record.tombstone if snapshot.record is not None else Ended.ABSENT
+            return Gone(reason, snapshot.now)
+        return steps.Seen(snapshot.record)
+
+    async def _revoke(self, step: steps.Revoke) -> steps.Event:
+        try:
+            await self._kit.op.revoke(step.token, "refresh_token")
+        except ProxyError as error:
+            log.warning("revocation_failed", extra={"detail": error.detail})
+        return steps.Released()

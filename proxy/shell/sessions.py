@@ -1,0 +1,447 @@
+"""Opened sessions: from a cookie to the identity block that goes to the app, and back to the store.
+
+A warm request finds its session by the bytes of its `Cookie` line: one dict lookup, no
+cryptography, no store. An entry is believed for `ttl_s` after it was read; any word from the
+store that its record changed makes the next request read again. An entry is only ever reached
+with a cookie that opened the record (or is byte for byte one that did).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from proxy.core import cookies
+from proxy.core.gate import Forward
+from proxy.core.origin import Origin
+from proxy.core.seal import SessionSeal, Ticket, new_ticket, random_id
+from proxy.core.session import Ended, Identity, Record, Tokens, ended, store_key
+from proxy.core.timing import RefreshPolicy, due_at, jitter_of
+from proxy.errors import CookieError, StoreUnavailable
+from proxy.shell.blobs import open_identity, open_tokens, seal_identity, seal_tokens
+from proxy.shell.clock import Clock, StoreTime
+from proxy.shell.store.contract import Store
+
+log = logging.getLogger("nightporter.session")
+
+TOUCH_S = 60.0
+"""Activity is written at most this often."""
+
+TOMBSTONE_S = 86_400.0
+"""How long the sealed blob stays behind a tombstone, for whoever can open and revoke it."""
+
+SPELLINGS = 4
+"""Cookie lines remembered per session: other cookies beside ours change them now and then."""
+
+
+@dataclass(slots=True, eq=False)
+class OpenSession:
+    """A session that a cookie opened.
+
+    Attributes:
+        origin: at which the cookie is valid.
+        ticket: what the cookie held.
+        key: store key.
+        seal: of its blobs.
+        record: as last read or committed.
+        tokens: of `record`, or newer ones that the store has not taken yet (`unsaved`).
+        identity: who it is.
+        newest_key: the cookie was sealed with the newest key.
+        forward: ready verdict for the app, one per version of tokens and identity.
+        read_at: monotonic time of the last successful read.
+        good_until: monotonic time until which a request needs no decision at all.
+        retry_at: store time before which no renewal is tried.
+        gone: why it is over; "" while it lives.
+        closers: callbacks that close its tunnels and event streams.
+    """
+
+    origin: Origin
+    ticket: Ticket
+    key: str
+    seal: SessionSeal
+    record: Record
+    tokens: Tokens
+    identity: Identity
+    newest_key: bool
+    forward: Forward = field(default_factory=Forward)
+    read_at: float = 0.0
+    stale: bool = False
+    unsaved: bool = False
+    good_until: float = 0.0
+    retry_at: float = 0.0
+    touched_at: float = 0.0
+    forced_at: float = float("-inf")
+    gone: str = ""
+    values: set[bytes] = field(default_factory=set[bytes])
+    lines: list[bytes] = field(default_factory=list[bytes])
+    closers: set[Callable[[], None]] = field(default_factory=set[Callable[[], None]])
+    size_bytes: int = 0
+
+    def __repr__(self) -> str:
+        return f"OpenSession({self.key[:12]}…)"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPolicy:
+    """Limits of sessions and of their cache.
+
+    Attributes:
+        idle_s: idle limit for new sessions.
+        absolute_s: absolute limit, from the login.
+        ttl_s: how long an entry is believed without asking the store.
+        stale_s: how long it may go on while the store is away.
+        max_bytes: of the cache.
+        config: epoch of the configuration, for the record.
+    """
+
+    idle_s: float
+    absolute_s: float
+    ttl_s: float = 30.0
+    stale_s: float = 300.0
+    max_bytes: int = 64 << 20
+    config: str = ""
+
+
+class Sessions:
+    """Opens, caches, creates and ends sessions.
+
+    Args:
+        store: the record keeper.
+        policy: limits.
+        refresh: renewal policy (for the first due time).
+        block: makes the header lines that tell the app who is calling.
+        dress: completes a session's verdict (hooks of the data path).
+        clock: of this process.
+        time: the store's time.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        policy: SessionPolicy,
+        refresh: RefreshPolicy,
+        block: Callable[[Identity, Tokens, float], bytes],
+        dress: Callable[[OpenSession, Forward], Forward],
+        clock: Clock,
+        time: StoreTime,
+    ) -> None:
+        self._store = store
+        self._policy = policy
+        self._refresh = refresh
+        self._block = block
+        self._dress = dress
+        self._clock = clock
+        self._time = time
+        self.by_line: dict[bytes, OpenSession] = {}
+        self._by_value: dict[bytes, OpenSession] = {}
+        self._by_key: dict[str, OpenSession] = {}
+        self._reading: dict[bytes, asyncio.Task[OpenSession | None]] = {}
+        self._bytes = 0
+        self.store_away_since: float | None = None
+        store.listen(self._on_change)
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    # -- opening --
+
+    def remembered(self, origin: Origin, line: bytes) -> OpenSession | None:
+        """The cached session of a `Cookie` line, however old; None if none was opened by it."""
+        value = cookies.one(line, origin.names.session)
+        found = self._by_value.get(value) if value is not None else None
+        return found if found is not None and found.origin is origin and not found.gone else None
+
+    async def open(self, origin: Origin, cookie: bytes) -> OpenSession | None:
+        """The session of a raw `Cookie` field value, read from the store if need be.
+
+        Returns:
+            None for no cookie, a doubled or unreadable one, and one whose session is over.
+
+        Raises:
+            StoreUnavailable: the store did not answer and no believable entry is cached.
+        """
+        value = cookies.one(cookie, origin.names.session)
+        if value is None:
+            return None
+        session = self._by_value.get(value)
+        if session is not None and session.origin is origin and not session.gone and self.believed(session):
+            self._remember_line(session, cookie)
+            return session
+        reading = self._reading.get(value)
+        if reading is None:
+            reading = asyncio.get_running_loop().create_task(self._read(origin, value))
+            self._reading[value] = reading
+            reading.add_done_callback(lambda _: self._reading.pop(value, None))
+        session = await asyncio.shield(reading)
+        if session is not None and session.origin is origin:
+            self._remember_line(session, cookie)
+            return session
+        return None
+
+    def believed(self, session: OpenSession) -> bool:
+        """Whether the entry may be used without asking the store."""
+        return (
+            not session.stale
+            and self._store.coherent
+            and self._clock.monotonic() - session.read_at < self._policy.ttl_s
+        )
+
+    def bridgeable(self, session: OpenSession) -> bool:
+        """Whether an unreadable store may be bridged with this entry for now."""
+        age = self._clock.monotonic() - session.read_at
+        return not session.gone and age < self._policy.stale_s + self._policy.ttl_s
+
+    async def _read(self, origin: Origin, value: bytes) -> OpenSession | None:
+        try:
+            ticket, newest = origin.ring.open_ticket(origin.names.session, value)
+        except CookieError as error:
+            log.debug("cookie_refused", extra={"detail": error.detail})
+            return None
+        key = store_key(ticket.session_id)
+        session = self._by_key.get(key)
+        if session is not None and session.ticket != ticket:
+            session = None
+        began = self._clock.monotonic()
+        if session is not None:
+            session.stale = False  # a word that comes while we read sets it again
+        try:
+            snapshot = await self._store.read(key)
+        except StoreUnavailable:
+            if session is not None:
+                session.stale = True
+            self.store_away_since = self.store_away_since or began
+            raise
+        self.store_away_since = None
+        self._time.observe(snapshot.now)
+        why = ended(snapshot.record, snapshot.now)
+        if not why and snapshot.now >= ticket.login_at + self._policy.absolute_s:
+            why = Ended.ABSOLUTE
+        if why:
+            if session is not None:
+                self.drop(session, why)
+            return None
+        record = snapshot.record
+        assert record is not None
+        try:
+            if session is None:
+                session = self._opened(origin, ticket, key, record, newest)
+            else:
+                self.adopt(session, record)
+        except CookieError as error:
+            log.warning("session_unreadable", extra={"session": key[:12], "detail": error.detail})
+            if session is not None:
+                self.drop(session, Ended.ABSENT)
+            return None
+        session.read_at = began
+        session.values.add(value)
+        self._by_value[value] = session
+        self._account(session)
+        return session
+
+    def _opened(self, origin: Origin, ticket: Ticket, key: str, record: Record, newest: bool) -> OpenSession:
+        seal = SessionSeal(ticket)
+        tokens, identity = open_tokens(seal, record), open_identity(seal, record)
+        session = OpenSession(origin, ticket, key, seal, record, tokens, identity, newest)
+        session.touched_at = record.seen
+        self._redress(session)
+        return session
+
+    def adopt(self, session: OpenSession, record: Record) -> None:
+        """Take over a newer reading of the record.
+
+        Raises:
+            CookieError: the blobs do not open with this cookie's data key.
+        """
+        before = session.record
+        if record.gen != before.gen or session.unsaved:
+            if session.unsaved and record.gen == before.gen:
+                # The store has not taken our tokens yet: ours are the newer ones.
+                session.record = record
+                return
+            session.tokens = open_tokens(session.seal, record)
+            session.unsaved = False
+            session.retry_at = 0.0
+        if record.who_id != before.who_id:
+            session.identity = open_identity(session.seal, record)
+        session.record = record
+        self._redress(session)
+
+    def take(self, session: OpenSession, tokens: Tokens) -> None:
+        """Go on with tokens that the store has not taken yet."""
+        session.tokens = tokens
+        session.unsaved = True
+        self._redress(session)
+
+    def take_identity(self, session: OpenSession, identity: Identity) -> None:
+        """Go on with a newer identity (the `who` blob is the caller's to write)."""
+        session.identity = identity
+        self._redress(session)
+
+    def _redress(self, session: OpenSession) -> None:
+        block = self._block(session.identity, session.tokens, self._time.now())
+        forward = Forward(identity=block, decision="session", protected=True)
+        session.forward = self._dress(session, forward)
+        session.good_until = 0.0
+
+    def cached(self, key: str) -> OpenSession | None:
+        """The cached session under a store key."""
+        return self._by_key.get(key)
+
+    # -- beginning and ending --
+
+    async def now(self) -> float:
+        """Store time, Unix seconds."""
+        return self._time.now()
+
+    async def create(
+        self,
+        origin: Origin,
+        tokens: Tokens,
+        identity: Identity,
+        *,
+        provider: str,
+        replaces: OpenSession | None,
+    ) -> bytes:
+        """Begin a session: new id, new data key; ends the one that came with the request.
+
+        Returns:
+            The `Set-Cookie` field value.
+
+        Raises:
+            StoreUnavailable: nothing was begun that a cookie could reach.
+        """
+        now = self._time.now()
+        ticket = new_ticket(now)
+        seal = SessionSeal(ticket)
+        key = store_key(ticket.session_id)
+        gen, who_id = random_id(), random_id()
+        due = (
+            due_at(tokens.issued_at, tokens.expires_at, jitter_of(key), self._refresh)
+            if tokens.refresh_token
+            else 0.0
+        )
+        record = Record(
+            gen=gen,
+            rt=seal.fingerprint(tokens.refresh_token),
+            tokens=seal_tokens(seal, gen, tokens),
+            who=seal_identity(seal, who_id, identity),
+            who_id=who_id,
+            born=now,
+            seen=now,
+            end=now + self._policy.absolute_s,
+            idle_s=self._policy.idle_s,
+            due=due,
+            provider=provider,
+            config=self._policy.config,
+        )
+        await self._store.create(key, record)
+        if replaces is not None:
+            try:
+                await self.end(replaces, Ended.SUPERSEDED)
+            except StoreUnavailable as error:
+                log.warning("supersede_failed", extra={"session": replaces.key[:12], "detail": error.detail})
+        value = origin.ring.seal_ticket(origin.names.session, ticket)
+        return cookies.set_line(origin.names, origin.names.session, value, int(self._policy.absolute_s))
+
+    async def end(self, session: OpenSession, reason: str) -> None:
+        """End a session here and in the store; its tombstone refuses every later commit.
+
+        Raises:
+            StoreUnavailable: it could not be written; the session goes on.
+        """
+        await asyncio.shield(asyncio.ensure_future(self._end(session, reason)))
+
+    async def _end(self, session: OpenSession, reason: str) -> None:
+        await self._store.end(session.key, reason, TOMBSTONE_S)
+        self.drop(session, reason)
+
+    def reseal(self, session: OpenSession) -> bytes:
+        """`Set-Cookie` for the same session under the newest key."""
+        names = session.origin.names
+        value = session.origin.ring.seal_ticket(names.session, session.ticket)
+        left_s = session.ticket.login_at + self._policy.absolute_s - self._time.now()
+        session.newest_key = True
+        return cookies.set_line(names, names.session, value, max(1, int(left_s)))
+
+    def forget_cookie(self, origin: Origin) -> bytes:
+        """`Set-Cookie` that deletes the session cookie."""
+        return cookies.set_line(origin.names, origin.names.session, b"", 0)
+
+    async def touch(self, session: OpenSession) -> None:
+        """Write the activity down; the idle limit counts from here. Failure is tried again later."""
+        now = self._time.now()
+        session.touched_at = now
+        try:
+            await self._store.touch(session.key, now)
+        except StoreUnavailable as error:
+            session.touched_at = now - TOUCH_S + 5.0
+            log.warning("touch_failed", extra={"session": session.key[:12], "detail": error.detail})
+
+    # -- the cache --
+
+    def _on_change(self, key: str) -> None:
+        if key:
+            session = self._by_key.get(key)
+            touched = [session] if session is not None else []
+        else:
+            touched = list(self._by_key.values())
+        for session in touched:
+            session.stale = True
+            session.good_until = 0.0
+
+    def _remember_line(self, session: OpenSession, line: bytes) -> None:
+        if session.gone or self.by_line.get(line) is session:
+            return
+        if len(session.lines) >= SPELLINGS:
+            self.by_line.pop(session.lines.pop(0), None)
+        session.lines.append(line)
+        self.by_line[line] = session
+        self._account(session)
+
+    def _account(self, session: OpenSession) -> None:
+        """Keep the cache inside its bytes: the entries read longest ago go first."""
+        if session.gone:
+            return
+        self._by_key.pop(session.key, None)
+        self._by_key[session.key] = session
+        size = (
+            2_000
+            + 2 * len(session.tokens.access_token)
+            + len(session.tokens.id_token)
+            + len(session.tokens.refresh_token)
+            + len(session.record.tokens)
+            + len(session.record.who)
+            + sum(map(len, session.lines))
+            + sum(map(len, session.values))
+        )
+        self._bytes += size - session.size_bytes
+        session.size_bytes = size
+        while self._bytes > self._policy.max_bytes and len(self._by_key) > 1:
+            oldest = next(iter(self._by_key.values()))
+            if oldest.unsaved or oldest.closers:
+                self._by_key[oldest.key] = self._by_key.pop(oldest.key)
+                break
+            self._forget(oldest)
+
+    def _forget(self, session: OpenSession) -> None:
+        if self._by_key.get(session.key) is session:
+            del self._by_key[session.key]
+            self._bytes -= session.size_bytes
+        for line in session.lines:
+            self.by_line.pop(line, None)
+        for value in session.values:
+            self._by_value.pop(value, None)
+        session.lines.clear()
+        session.values.clear()
+        session.good_until = 0.0
+
+    def drop(self, session: OpenSession, reason: str) -> None:
+        """The session is over: forget it and close what it holds open."""
+        session.gone = reason
+        self._forget(session)
+        for close in list(session.closers):
+            close()
+        session.closers.clear()
