@@ -168,6 +168,7 @@ class Identity(msgspec.Struct, frozen=True):
         groups_at: when `groups` was last learned; None = never.
         sid: the OP's session id, "" if it gave none.
         auth_time: when the person authenticated at the OP, 0 = unknown.
+        nonce: of the sign-in; a refreshed ID token may repeat it, never have another.
         claims: further claims that configured headers name.
     """
 
@@ -181,6 +182,7 @@ class Identity(msgspec.Struct, frozen=True):
     groups_at: float | None = None
     sid: str = ""
     auth_time: float = 0.0
+    nonce: str = ""
     claims: dict[str, Any] = {}
 
 

@@ -13,6 +13,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from proxy.core import cookies
 from proxy.core.gate import Forward
 from proxy.core.origin import Origin
@@ -73,6 +75,7 @@ class OpenSession:
     retry_at: float = 0.0
     touched_at: float = 0.0
     forced_at: float = float("-inf")
+    forced_gen: str = ""
     gone: str = ""
     values: set[bytes] = field(default_factory=set[bytes])
     lines: list[bytes] = field(default_factory=list[bytes])
@@ -376,6 +379,7 @@ class Sessions:
         session.touched_at = now
         try:
             await self._store.touch(session.key, now)
+            session.record = replace(session.record, seen=now)
         except StoreUnavailable as error:
             session.touched_at = now - TOUCH_S + 5.0
             log.warning("touch_failed", extra={"session": session.key[:12], "detail": error.detail})

@@ -1,0 +1,89 @@
+# Everything that a newcomer or CI runs. `make` alone says what there is.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NODE_OP := tests/op/node
+
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test lint format docs lock bench clean test-tools
+
+help:
+	@echo "make demo    a provider, a sample app and Nightporter in front of it; prints the URL to visit"
+	@echo "make test    install what the tests need, then lint, type check and test"
+	@echo "make lint    formatting, lint, types, import layers"
+	@echo "make format  format the code, fix what can be fixed"
+	@echo "make docs    write docs/configuration.md from the declared settings"
+	@echo "make lock    resolve the dependencies anew into requirements/"
+	@echo "make bench   measure beside nginx"
+	@echo "make clean   remove the environment and what tools left behind"
+
+demo: $(VENV)/.runtime
+	@$(BIN)/nightporter demo $(ARGS)
+
+# pytest comes last, so that its last lines are the run's.
+test: test-tools $(VENV)/.test $(NODE_OP)/node_modules/.installed
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.runtime
+	@mkdir -p build
+	$(BIN)/nightporter config docs > build/configuration.md
+	mv build/configuration.md docs/configuration.md
+
+bench: $(VENV)/.test
+	$(BIN)/python bench/run.py $(ARGS)
+
+# The oldest supported Python resolves: it needs the most (backports), newer ones nothing else.
+LOCK_PYTHON ?= python3.11
+COMPILE := build/lock/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+HEAD = '\# Made by `make lock`: everything %s, with hashes.\n\# Resolved on Python %s, the oldest supported one; newer ones need nothing beyond this.\n'
+
+lock:
+	$(LOCK_PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet pip-tools
+	$(COMPILE) --extra demo --output-file build/runtime.txt pyproject.toml
+	$(COMPILE) --extra demo --extra test --output-file build/test.txt pyproject.toml
+	@version=$$(build/lock/bin/python -c 'import platform; print(platform.python_version())'); \
+	{ printf $(HEAD) '`nightporter serve` and `make demo` need' "$$version"; cat build/runtime.txt; } \
+		> requirements/runtime.txt; \
+	{ printf $(HEAD) '`make test` needs' "$$version"; cat build/test.txt; } > requirements/test.txt
+	cd $(NODE_OP) && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
+
+clean:
+	rm -rf $(VENV) build .demo .pytest_cache .ruff_cache .import_linter_cache .hypothesis $(NODE_OP)/node_modules
+
+test-tools:
+	@scripts/install-test-tools
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed. Install it, or name it: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make environments. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt $(VENV)/.runtime
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+	@touch $@
+
+$(NODE_OP)/node_modules/.installed: $(NODE_OP)/package-lock.json
+	cd $(NODE_OP) && npm ci --no-audit --no-fund
+	@touch $@

@@ -1,0 +1,119 @@
+"""The command line. Imports little: `serve` loads what it needs, help loads the rest."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from proxy.errors import ConfigError
+
+EXIT_CONFIG = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose help ends with the settings, made only when somebody asks."""
+
+    lists_settings = False
+
+    def format_help(self) -> str:
+        if not self.lists_settings:
+            return super().format_help()
+        from proxy.config.reference import listing
+
+        return super().format_help() + "\n" + listing()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit status: 2 for a configuration or a command line that cannot be used.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["demo"]:
+        from proxy.demo.run import main as demo
+
+        return demo(arguments[1:])  # its arguments are its own
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except ConfigError as error:
+        print(f"nightporter: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    except BrokenPipeError:  # `nightporter config docs | head`
+        sys.stdout = None
+        return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    match options.command:
+        case "version":
+            from importlib.metadata import version
+
+            print(f"nightporter {version('nightporter')}")
+            return 0
+        case "keygen":
+            from proxy.config.keys import new_key
+
+            print(new_key())
+            return 0
+        case "config" if options.what in ("schema", "docs"):
+            return _describe(options.what)
+        case _:
+            pass
+    from proxy.config import read
+
+    loaded = read(file=options.config, overrides=options.set)
+    if options.command == "serve":
+        from proxy.app import serve
+
+        return serve(loaded.settings)
+    if options.command == "check":
+        for warning in loaded.warnings:
+            print(f"warning: {warning}")
+        print("OK: the configuration can be used.")
+        return 0
+    from proxy.config.reference import show
+
+    print(show(loaded), end="")
+    return 0
+
+
+def _describe(what: str) -> int:
+    from proxy.config import reference
+
+    if what == "docs":
+        print(reference.page(), end="")
+        return 0
+    import json
+
+    print(json.dumps(reference.schema(), indent=2, ensure_ascii=False))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="nightporter", description="A reverse-proxy authentication sidecar that keeps people signed in."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="run the proxy")
+    commands.add_parser("demo", help="run it with a small provider and a sample app, to look at")
+    check = commands.add_parser("check", help="read the configuration, name every problem")
+    config = commands.add_parser("config", help="print the configuration, its schema or its reference")
+    config.add_argument("what", choices=("show", "schema", "docs"))
+    commands.add_parser("keygen", help="print a new cookie key")
+    commands.add_parser("version", help="print the version")
+    for command in (serve, check, config):
+        command.lists_settings = True
+        command.add_argument(
+            "--config", metavar="FILE", default="", help="TOML file (otherwise NIGHTPORTER_CONFIG names it)"
+        )
+        command.add_argument(
+            "--set",
+            metavar="KEY=VALUE",
+            action="append",
+            default=[],
+            help="override a setting; may be repeated",
+        )
+    return parser

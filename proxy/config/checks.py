@@ -1,0 +1,36 @@
+"""Judge a configuration as a whole: every problem, and what deserves a warning."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from proxy.config import rules_op, rules_traffic
+from proxy.config.declaration import Settings
+from proxy.config.rules import RULES
+from proxy.errors import Problem
+
+RULE_MODULES = (rules_op, rules_traffic)  # importing them fills the table
+
+
+def check(settings: Settings, bad: set[str]) -> list[Problem]:
+    """Every problem of a configuration whose fields converted, except those in `bad`."""
+    return [problem for keys, rule in RULES if not bad.intersection(keys) for problem in rule(settings)]
+
+
+def warnings(settings: Settings) -> tuple[str, ...]:
+    """What is allowed and still deserves a line in the log at every start."""
+    lines: list[str] = []
+    if settings.insecure_http:
+        lines.append("insecure_http is on: tokens and cookies may travel in the clear. For trials only.")
+    if settings.store.reveal().startswith("memory:"):
+        lines.append("store is memory: every session ends when this process stops.")
+        if not settings.cookie_keys:
+            lines.append("cookie_keys is not set: random keys are used until this process stops.")
+    if "everyone" in settings.allow:
+        lines.append("allow is everyone: whoever has an account at the provider comes in.")
+    lines += [
+        f"trusted_proxies holds {network}: anybody may say who they come from."
+        for network in settings.trusted_proxies
+        if ipaddress.ip_network(network).prefixlen == 0
+    ]
+    return tuple(lines)

@@ -1,0 +1,208 @@
+"""Rules about addresses, paths, headers, the store and its keys."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from proxy.config.declaration import Settings
+from proxy.config.grammar import TOKEN, decode_keys, listen_address, origin, upstream_address, web_url
+from proxy.config.rules import plain_allowed, reads, short
+from proxy.errors import Problem
+
+# Fields that frame, route or vouch for the message: a claim in one of them would change the request.
+_OWN_FIELDS = frozenset(
+    {
+        *("authorization", "connection", "content-length", "content-type", "cookie", "expect", "forwarded"),
+        *("host", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer"),
+        *("transfer-encoding", "upgrade", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port"),
+        *("x-forwarded-proto", "x-forwarded-uri", "x-real-ip"),
+    }
+)
+
+
+@reads("upstream")
+def _upstream(settings: Settings) -> Iterator[Problem]:
+    remedy = "write http://host:port, https://host or unix:/path of the app, without a path behind the port"
+    if not settings.upstream:
+        yield Problem("upstream", "not set", remedy)
+        return
+    try:
+        upstream_address(settings.upstream)
+    except ValueError as error:
+        yield Problem("upstream", f"not an address of the app ({error})", remedy)
+
+
+@reads("public_url", "insecure_http")
+def _public_url(settings: Settings) -> Iterator[Problem]:
+    if not settings.public_urls:
+        remedy = "set it to the address people type, e.g. https://app.example.com"
+        yield Problem("public_url", "not set", remedy)
+    for url in settings.public_urls:
+        try:
+            origin(url)
+        except ValueError as error:
+            remedy = "write scheme and host only, e.g. https://app.example.com"
+            yield Problem("public_url", f"not an origin ({error})", remedy)
+            continue
+        parts = urlsplit(url)
+        if not plain_allowed(parts.scheme, parts.hostname, settings):
+            remedy = (
+                "write https:// (TLS may end before Nightporter), or set insecure_http = true for a trial"
+            )
+            yield Problem("public_url", "plain http on a host that is not this machine", remedy)
+    if len(set(settings.public_urls)) < len(settings.public_urls):
+        yield Problem("public_url", "the same origin twice", "name each origin once")
+
+
+@reads("listen", "operations_listen")
+def _listen(settings: Settings) -> Iterator[Problem]:
+    for key, text in (("listen", settings.listen), ("operations_listen", settings.operations_listen)):
+        try:
+            listen_address(text)
+        except ValueError as error:
+            remedy = "write host:port, [v6]:port or unix:/path, e.g. 127.0.0.1:8080"
+            yield Problem(key, f"not an address to listen on ({error})", remedy)
+            return
+    if settings.listen == settings.operations_listen and settings.listen_address[1:3] != (0, ""):
+        remedy = "give health and metrics an address of their own, e.g. 127.0.0.1:8081"
+        yield Problem("operations_listen", "the same address as listen", remedy)
+
+
+@reads("listen", "upstream")
+def _loop(settings: Settings) -> Iterator[Problem]:
+    try:
+        itself = settings.upstream_address[:3] == settings.listen_address[:3]
+    except ValueError:
+        return
+    if itself:
+        yield Problem("upstream", "the address that Nightporter listens on", "write the app's own address")
+
+
+@reads("store")
+def _store(settings: Settings) -> Iterator[Problem]:
+    store = settings.store.reveal()
+    remedy = "write sqlite:/path/to/sessions.db, or memory: for a trial"
+    if not store:
+        yield Problem("store", "not set", remedy)
+    elif problem := store_supported(store):
+        yield problem
+    elif store.startswith("sqlite:"):
+        path = store.removeprefix("sqlite:")
+        if not path or path.endswith("/") or path.startswith((":", "//")) or "\0" in path:
+            yield Problem("store", "sqlite: without the path of a file", remedy)
+        elif not os.path.isdir(os.path.dirname(path) or "."):
+            remedy = "make the directory, writable for Nightporter's user, or write another path"
+            yield Problem("store", "sqlite: in a directory that does not exist", remedy)
+    elif store != "memory:":
+        yield Problem("store", "not a kind of store that is known", remedy)
+
+
+@reads("cookie_keys", "store")
+def _cookie_keys(settings: Settings) -> Iterator[Problem]:
+    remedy = "write keys of `nightporter keygen`: 32 bytes each as URL-safe base64, newest first"
+    if not settings.cookie_keys:
+        if settings.store.reveal().startswith("redis"):
+            yield Problem("cookie_keys", "not set, and this store keeps none", remedy)
+        return
+    try:
+        keys = decode_keys(settings.cookie_keys.reveal())
+    except ValueError as error:
+        yield Problem("cookie_keys", str(error), remedy)
+        return
+    if not keys:
+        yield Problem("cookie_keys", "no key in it", remedy)
+
+
+@reads("journal.dir")
+def _journal(settings: Settings) -> Iterator[Problem]:
+    if settings.journal.dir and not os.path.isdir(settings.journal.dir):
+        remedy = "make it, writable for Nightporter's user only (mode 0700), or leave journal.dir empty"
+        yield Problem("journal.dir", f"{settings.journal.dir} is no directory", remedy)
+
+
+@reads("idle_s", "absolute_s")
+def _limits(settings: Settings) -> Iterator[Problem]:
+    if settings.idle_s > settings.absolute_s:
+        remedy = "write idle_s <= absolute_s"
+        yield Problem(
+            "idle_s", f"{settings.idle_s:g}, longer than absolute_s = {settings.absolute_s:g}", remedy
+        )
+
+
+@reads("prefix", "public_paths")
+def _paths(settings: Settings) -> Iterator[Problem]:
+    prefix = settings.prefix
+    if not re.fullmatch(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", prefix):
+        remedy = "write a path that begins with / and does not end with it, e.g. /oauth2"
+        yield Problem("prefix", short(prefix), remedy)
+        return
+    for path in settings.public_paths:
+        ambiguous = re.search(
+            r"//|/\.{1,2}(?:/|$)|[;\\?#*\x00-\x20\x7f]|%(?:2f|5c|25|00)", path, re.IGNORECASE
+        )
+        if not path.startswith("/") or ambiguous:
+            remedy = "write plain paths: /healthz for one page, /static/ for everything below it"
+            yield Problem("public_paths", f"{short(path)}, no plain path", remedy)
+        elif path == prefix or (path.endswith("/") and f"{prefix}/".startswith(path)):
+            remedy = "leave it out; sign-in pages need no rule, and an app that is all public no Nightporter"
+            yield Problem("public_paths", f"{short(path)}, which covers our own pages at {prefix}", remedy)
+        elif path.startswith(f"{prefix}/"):
+            remedy = "leave it out: the paths below the prefix are Nightporter's own"
+            yield Problem("public_paths", f"{short(path)}, which lies below our own prefix", remedy)
+
+
+@reads("trusted_proxies")
+def _trusted_proxies(settings: Settings) -> Iterator[Problem]:
+    for network in settings.trusted_proxies:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            try:
+                fixed = f", e.g. {ipaddress.ip_network(network, strict=False)}"
+            except ValueError:
+                fixed = ", e.g. 10.0.0.0/8 or 192.0.2.7"
+            yield Problem("trusted_proxies", f"{short(network)}, no network", f"write CIDRs{fixed}")
+
+
+@reads("headers")
+def _headers(settings: Settings) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for name, claim in settings.headers.items():
+        folded = re.sub(r"[^a-z0-9]", "-", name.lower())
+        if not TOKEN.fullmatch(name) or not re.search(r"[A-Za-z0-9]", name):
+            yield Problem("headers", f"{short(name)}, no header name", "write letters, digits and -")
+        elif folded in _OWN_FIELDS or folded.startswith("sec-"):
+            yield Problem(
+                "headers", f"{name}, which carries the request", "choose another name, e.g. X-Department"
+            )
+        elif folded in seen:
+            yield Problem("headers", f"{name} twice (spelling aside)", "name each header once")
+        elif not claim or any(not part for part in claim.split(".")):
+            yield Problem("headers", f"{name} without a claim", 'write the claim\'s name, e.g. "department"')
+        seen.add(folded)
+
+
+@reads("post_logout_urls", "insecure_http")
+def _post_logout_urls(settings: Settings) -> Iterator[Problem]:
+    for text in settings.post_logout_urls:
+        try:
+            url = web_url(text)
+            good = plain_allowed(url.scheme, url.hostname, settings) and "#" not in text
+        except ValueError:
+            good = False
+        if not good:
+            remedy = "write absolute https URLs, e.g. https://www.example.com/bye"
+            yield Problem("post_logout_urls", f"{short(text)}, no URL to return to", remedy)
+
+
+def store_supported(store: str) -> Problem | None:
+    """Refuse the stores that are not built yet; goes when they are."""
+    scheme = store.partition("://")[0]
+    if scheme in ("redis", "rediss", "redis+sentinel", "redis+cluster"):
+        found = f"a {scheme}:// store, which this version does not have yet"
+        return Problem("store", found, "write sqlite:/path, or memory: for a trial")
+    return None

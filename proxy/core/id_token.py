@@ -1,0 +1,158 @@
+"""What an ID token must say, once its signature holds (OIDC Core §3.1.3.7, §12.2)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from proxy.errors import IdTokenRejected
+
+_HASHES = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hashlib.sha512}
+
+
+@dataclass(frozen=True, slots=True)
+class Previous:
+    """What a refreshed ID token must agree with (OIDC Core §12.2).
+
+    Attributes:
+        sub: the session's subject.
+        auth_time: of the first ID token, 0 = it had none.
+        nonce: of the sign-in.
+        strict_auth_time: another `auth_time` is another authentication.
+    """
+
+    sub: str
+    auth_time: float = 0.0
+    nonce: str = ""
+    strict_auth_time: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the token is compared with.
+
+    Attributes:
+        issuer: exact.
+        client_id: must be in `aud`.
+        skew_s: tolerated difference between the OP's clock and ours.
+        access_token: that came with it, for `at_hash`; "" = none.
+        nonce: of the sign-in, required to be equal; None when refreshing.
+        previous: set when refreshing.
+    """
+
+    issuer: str
+    client_id: str
+    skew_s: float = 60.0
+    access_token: str = ""
+    nonce: str | None = None
+    previous: Previous | None = None
+
+
+def check_claims(
+    header: Mapping[str, Any], claims: Mapping[str, Any], expected: Expected, now: float
+) -> None:
+    """Check everything that is not the signature.
+
+    Args:
+        header: the verified JOSE header.
+        claims: the verified claims.
+        now: Unix seconds.
+
+    Raises:
+        IdTokenRejected: `code` names the first check that failed.
+    """
+    if str(header.get("typ", "JWT")).lower() == "logout+jwt" or "events" in claims:
+        raise IdTokenRejected("typ", detail="a logout token is no ID token")
+    if claims.get("iss") != expected.issuer:
+        raise IdTokenRejected("iss", detail=f"iss is {claims.get('iss')!r:.200}")
+    sub = claims.get("sub")
+    if not isinstance(sub, str) or not sub or len(sub) > 255:
+        raise IdTokenRejected("sub", detail="sub is no non-empty string of at most 255 characters")
+    _check_audience(claims, expected.client_id)
+    _check_times(claims, expected.skew_s, now)
+    _check_nonce(claims, expected)
+    if expected.access_token and claims.get("at_hash") is not None:
+        _check_at_hash(header, claims, expected.access_token)
+    if expected.previous is not None:
+        _check_previous(claims, expected.previous)
+
+
+def _check_audience(claims: Mapping[str, Any], client_id: str) -> None:
+    aud = claims.get("aud")
+    audience: list[object] = cast("list[object]", aud) if isinstance(aud, list) else [aud]
+    if client_id not in audience:
+        raise IdTokenRejected("aud", detail="aud does not hold our client id")
+    azp = claims.get("azp")
+    if azp is not None and azp != client_id:
+        raise IdTokenRejected("azp", detail="azp is another client")
+    if len(audience) > 1 and azp is None:
+        raise IdTokenRejected("aud", detail="aud holds other clients and azp does not name us")
+
+
+def _check_times(claims: Mapping[str, Any], skew_s: float, now: float) -> None:
+    exp = _date(claims, "exp")
+    iat = _date(claims, "iat")
+    if exp is None or iat is None:
+        missing = "exp" if exp is None else "iat"
+        raise IdTokenRejected(missing, detail=f"{missing} is missing")
+    if now >= exp + skew_s:
+        raise IdTokenRejected("exp", detail=f"expired: exp {exp:.0f}, our clock {now:.0f}")
+    if iat > now + skew_s:
+        raise IdTokenRejected(
+            "iat", detail=f"issued in the future: iat {iat:.0f}, our clock {now:.0f}; compare the clocks"
+        )
+    nbf = _date(claims, "nbf")
+    if nbf is not None and nbf > now + skew_s:
+        raise IdTokenRejected(
+            "nbf", detail=f"not valid yet: nbf {nbf:.0f}, our clock {now:.0f}; compare the clocks"
+        )
+
+
+def _date(claims: Mapping[str, Any], name: str) -> float | None:
+    value = claims.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e12:
+        raise IdTokenRejected("time_type", detail=f"{name} is no NumericDate")
+    return float(value)
+
+
+def _check_nonce(claims: Mapping[str, Any], expected: Expected) -> None:
+    nonce = claims.get("nonce")
+    if expected.previous is not None:
+        if nonce is not None and expected.previous.nonce and nonce != expected.previous.nonce:
+            raise IdTokenRejected("nonce", detail="the refreshed ID token has another nonce")
+        return
+    if expected.nonce is not None and (
+        not isinstance(nonce, str) or not hmac.compare_digest(nonce.encode(), expected.nonce.encode())
+    ):
+        raise IdTokenRejected("nonce", detail="nonce is missing or another")
+
+
+def _check_at_hash(header: Mapping[str, Any], claims: Mapping[str, Any], access_token: str) -> None:
+    """OIDC Core §3.1.3.6: the left half of the hash that the signature uses."""
+    alg = str(header.get("alg", ""))
+    make = _HASHES.get(alg[-3:], hashlib.sha512 if alg.startswith("Ed") else None)
+    if make is None:
+        return
+    digest = make(access_token.encode()).digest()
+    half = base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()
+    if claims.get("at_hash") != half:
+        raise IdTokenRejected("at_hash", detail="at_hash is of another access token")
+
+
+def _check_previous(claims: Mapping[str, Any], previous: Previous) -> None:
+    if claims.get("sub") != previous.sub:
+        raise IdTokenRejected("sub", detail="the refreshed ID token is of another subject")
+    auth_time = claims.get("auth_time")
+    if (
+        previous.strict_auth_time
+        and previous.auth_time
+        and isinstance(auth_time, (int, float))
+        and float(auth_time) != previous.auth_time
+    ):
+        raise IdTokenRejected("auth_time", detail="the refreshed ID token is of another authentication")

@@ -1,0 +1,162 @@
+"""From claims to an identity, and who may come in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from proxy.core.providers import Profile
+from proxy.core.session import Identity
+from proxy.errors import LoginError
+
+MAX_GROUPS_CHARS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRules:
+    """Which claims mean what.
+
+    Attributes:
+        profile: the provider's ways with e-mail.
+        groups_claim: path of the groups, dots go down into objects.
+        extra: further claims to keep, by path.
+    """
+
+    profile: Profile
+    groups_claim: str = "groups"
+    extra: tuple[str, ...] = ()
+
+
+def claim(claims: Mapping[str, Any], path: str) -> Any:
+    """A claim by path; an exact name wins over a path (Auth0 names claims by URL)."""
+    if path in claims:
+        return claims[path]
+    value: Any = claims
+    for part in path.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = cast("dict[str, Any]", value).get(part)
+    return value
+
+
+def identity_of(claims: Mapping[str, Any], rules: ClaimRules, now: float, *, nonce: str = "") -> Identity:
+    """The identity that these claims describe.
+
+    Raises:
+        LoginError: the groups are larger than any header can carry.
+    """
+    verified = claims.get("email_verified")
+    verified = verified is True or verified == "true"  # Cognito sends a string
+    denied = "email_verified" in claims and not verified
+    email = _text(claims.get("email"))
+    groups = _groups(claim(claims, rules.groups_claim))
+    extra = {path: claim(claims, path) for path in rules.extra}
+    return Identity(
+        iss=_text(claims.get("iss")),
+        sub=_text(claims.get("sub")),
+        email="" if denied else email,
+        email_verified=verified or (bool(email) and not denied and rules.profile.email_trusted),
+        preferred_username=_text(claims.get("preferred_username")),
+        name=_text(claims.get("name")),
+        groups=groups or (),
+        groups_at=now if groups is not None else None,
+        sid=_text(claims.get("sid")),
+        auth_time=_number(claims.get("auth_time")),
+        nonce=nonce,
+        claims={path: value for path, value in extra.items() if value is not None},
+    )
+
+
+def refreshed_identity(
+    claims: Mapping[str, Any] | None,
+    userinfo: Mapping[str, Any] | None,
+    before: Identity,
+    rules: ClaimRules,
+    now: float,
+) -> Identity:
+    """The identity after a refresh: what is said anew replaces, what is not said stays.
+
+    Missing groups never mean "no groups" (GitLab, Authelia and Entra leave them out of refreshed ID
+    tokens); `groups_at` keeps telling how old they are.
+    """
+    told = {**(userinfo or {}), **(claims or {})}
+    told["iss"], told["sub"] = before.iss, before.sub
+    new = identity_of(told, rules, now, nonce=before.nonce)
+    said_email = "email" in told or "email_verified" in told
+    return Identity(
+        iss=before.iss,
+        sub=before.sub,
+        email=new.email if said_email else before.email,
+        email_verified=new.email_verified if said_email else before.email_verified,
+        preferred_username=new.preferred_username or before.preferred_username,
+        name=new.name or before.name,
+        groups=new.groups if new.groups_at is not None else before.groups,
+        groups_at=new.groups_at if new.groups_at is not None else before.groups_at,
+        sid=new.sid or before.sid,
+        auth_time=before.auth_time,
+        nonce=before.nonce,
+        claims={**before.claims, **new.claims},
+    )
+
+
+def needs_userinfo(claims: Mapping[str, Any], scopes: Sequence[str], rules: ClaimRules) -> bool:
+    """Whether a sign-in's ID token lacks what was asked for."""
+    if "email" in scopes and "email" not in claims:
+        return True
+    if "profile" in scopes and not claims.keys() & {"name", "preferred_username"}:
+        return True
+    if "groups" in scopes and claim(claims, rules.groups_claim) is None:
+        return True
+    return any(claim(claims, path) is None for path in rules.extra)
+
+
+def allowed(identity: Identity, allow: Sequence[str]) -> bool:
+    """Whether this person may come in; an empty list leaves it to the OP.
+
+    A domain matches the part behind the one `@` of a *verified* address, whole and without
+    regard to case (`evil@example.com@evil.org`, GHSA-c5c4-8r6x-56w3, matches nothing).
+    """
+    if not allow or "everyone" in allow:
+        return True
+    address = identity.email.lower() if identity.email_verified else ""
+    local, _, domain = address.partition("@")
+    domain = domain if local and domain and "@" not in domain else ""
+    for entry in allow:
+        kind, _, value = entry.partition(":")
+        match kind:
+            case "email" if value:
+                hit = bool(domain) and address == value.lower()
+            case "group" if value:
+                hit = value in identity.groups
+            case "sub" if value:
+                hit = identity.sub == value
+            case _:
+                hit = bool(domain) and domain == entry.lower().removeprefix("@")
+        if hit:
+            return True
+    return False
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else 0.0
+
+
+def _groups(value: object) -> tuple[str, ...] | None:
+    """Group names; None if nothing was said about groups."""
+    if value is None:
+        return None
+    items: list[object] = cast("list[object]", value) if isinstance(value, list) else [value]
+    groups = tuple(item for item in items if isinstance(item, str) and item)
+    if sum(len(group) + 1 for group in groups) > MAX_GROUPS_CHARS:
+        raise LoginError(
+            "groups_too_large",
+            "Your account is in more groups than can be passed on. The operator can ask the identity "
+            "provider for fewer.",
+            status=403,
+        )
+    return groups

@@ -1,0 +1,149 @@
+"""A sign-in: what is sent to the OP, and what must hold when the browser comes back.
+
+The checks run in the order in which they protect: nothing is redeemed before the answer is
+known to belong to this browser and this OP (RFC 9700 §4.4, §4.7; RFC 9207 §2.4).
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from proxy.core.metadata import Metadata
+from proxy.errors import CookieError, LoginError
+
+FLOW_S = 600.0
+MAX_PARAMETER_CHARS = 4096
+_KNOWN = frozenset({"state", "code", "iss", "error", "error_description", "error_uri", "session_state"})
+_OURS = frozenset(
+    {"response_type", "response_mode", "client_id", "redirect_uri", "state", "nonce", "code_challenge",
+     "code_challenge_method", "request", "request_uri"}
+)  # fmt: skip
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """One pending sign-in, sealed into a cookie of its own.
+
+    Attributes:
+        id: random; also the `state`.
+        nonce: ties the ID token to this sign-in.
+        code_verifier: ties the code to this sign-in (RFC 7636).
+        return_to: local path to go back to.
+        created_at: Unix seconds.
+        provider: whose sign-in it is.
+    """
+
+    id: str
+    nonce: str
+    code_verifier: str
+    return_to: str
+    created_at: float
+    provider: str
+
+    def __repr__(self) -> str:
+        return f"Flow({self.id[:6]}…)"
+
+    def encode(self) -> bytes:
+        """As it goes into the cookie, before sealing."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def decode(cls, plain: bytes) -> Flow:
+        """The inverse of `encode`; raises CookieError for anything else."""
+        try:
+            return msgspec.msgpack.decode(plain, type=cls)
+        except msgspec.DecodeError as error:
+            raise CookieError("The sign-in cookie is not readable.", detail="flow schema") from error
+
+
+def authorization_params(
+    flow: Flow,
+    *,
+    client_id: str,
+    redirect_uri: str,
+    scopes: Sequence[str],
+    code_challenge: str,
+    extra: Mapping[str, str],
+) -> dict[str, str]:
+    """Parameters of the authorization request; `extra` adds to them and overrides none of ours."""
+    params = {name: value for name, value in extra.items() if name not in _OURS}
+    if scopes:
+        params["scope"] = " ".join(scopes)
+    return params | {
+        "response_type": "code",
+        "client_id": client_id,
+        "redirect_uri": redirect_uri,
+        "state": flow.id,
+        "nonce": flow.nonce,
+        "code_challenge": code_challenge,
+        "code_challenge_method": "S256",
+    }
+
+
+def single(params: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The callback's parameters as a mapping.
+
+    Raises:
+        LoginError: one of the protocol's parameters came twice, or is oversized.
+    """
+    found: dict[str, str] = {}
+    for name, value in params:
+        if name not in _KNOWN:
+            continue
+        if name in found or len(value) > MAX_PARAMETER_CHARS:
+            raise LoginError("bad_parameters", "This sign-in answer is malformed. Start again.")
+        found[name] = value
+    return found
+
+
+def check_callback(params: Mapping[str, str], flow: Flow, metadata: Metadata, now: float) -> str:
+    """Check the OP's answer against the flow that its `state` led to; the code to redeem.
+
+    Args:
+        params: from `single`.
+        now: Unix seconds.
+
+    Raises:
+        LoginError: the sign-in cannot go on; nothing that the OP wrote is in its message.
+    """
+    if not hmac.compare_digest(params.get("state", "").encode(), flow.id.encode()):
+        raise LoginError("state_mismatch", "This sign-in answer belongs to another browser. Start again.")
+    if not -60 <= now - flow.created_at <= FLOW_S:
+        raise LoginError("flow_too_old", "This sign-in took too long. Start again.")
+    iss = params.get("iss")
+    if (iss is not None and iss != metadata.issuer) or (iss is None and metadata.names_itself):
+        raise LoginError("issuer_mismatch", "This sign-in answer came from another provider. Start again.")
+    if "error" in params:
+        raise _refused(params["error"])
+    code = params.get("code", "")
+    if not code:
+        raise LoginError(
+            "code_missing", "The identity provider's answer holds nothing to go on with. Start again."
+        )
+    return code
+
+
+def _refused(error: str) -> LoginError:
+    word = (
+        error if len(error) <= 64 and error.isascii() and error.replace("_", "a").isalnum() else "unreadable"
+    )
+    match word:
+        case "access_denied":
+            return LoginError(
+                "access_denied", "The sign-in was declined at the identity provider.", status=403
+            )
+        case "temporarily_unavailable" | "server_error":
+            return LoginError(
+                word, "The identity provider has a problem at the moment. Try again shortly.", status=503
+            )
+        case "login_required" | "interaction_required" | "consent_required" | "account_selection_required":
+            return LoginError(word, "The identity provider needs you to sign in there again. Start again.")
+        case _:
+            return LoginError(
+                "op_error",
+                "The identity provider refused the sign-in. Try again; if it stays, tell the operator the request id.",
+                status=502,
+                detail=f"error={word}",
+            )

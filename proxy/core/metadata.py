@@ -1,0 +1,128 @@
+"""An OP's discovery document, read strictly (OIDC Discovery §3, RFC 8414 §2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from proxy.errors import OPUnavailable
+
+ENDPOINTS = (
+    "authorization_endpoint",
+    "token_endpoint",
+    "jwks_uri",
+    "userinfo_endpoint",
+    "end_session_endpoint",
+    "revocation_endpoint",
+    "pushed_authorization_request_endpoint",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What an OP says of itself.
+
+    Attributes:
+        issuer: equal to the configured one.
+        authorization_endpoint: where people are sent.
+        token_endpoint: where tokens come from.
+        jwks_uri: where its keys are.
+        userinfo_endpoint: "" if it has none; so for the three below.
+        end_session_endpoint: RP-initiated logout.
+        revocation_endpoint: RFC 7009.
+        par_endpoint: RFC 9126.
+        par_required: it takes no plain authorization requests.
+        names_itself: it sends `iss` with authorization responses (RFC 9207).
+        signing_algs: of ID tokens, as announced.
+        auth_methods: of clients at the token endpoint.
+    """
+
+    issuer: str
+    authorization_endpoint: str
+    token_endpoint: str
+    jwks_uri: str
+    userinfo_endpoint: str = ""
+    end_session_endpoint: str = ""
+    revocation_endpoint: str = ""
+    par_endpoint: str = ""
+    par_required: bool = False
+    names_itself: bool = False
+    signing_algs: tuple[str, ...] = ("RS256",)
+    auth_methods: tuple[str, ...] = ("client_secret_basic",)
+
+
+def read_metadata(
+    document: object, issuer: str, allowed: Callable[[str], bool], before: Metadata | None = None
+) -> Metadata:
+    """Read a discovery document.
+
+    Args:
+        document: parsed JSON.
+        issuer: as configured; must be equal, byte for byte (OIDC Discovery §4.3).
+        allowed: whether an endpoint's URL may be used at all (https, or loopback).
+        before: what was believed so far: a document that moves an endpoint to another host is
+            not believed.
+
+    Raises:
+        OPUnavailable: it cannot be used; the detail says why.
+    """
+    if not isinstance(document, dict):
+        raise OPUnavailable("the discovery document is no JSON object")
+    body = cast("Mapping[str, Any]", document)
+    found = body.get("issuer")
+    if found != issuer:
+        raise OPUnavailable(
+            f"the discovery document names the issuer {found!r:.200}, configured is {issuer!r}"
+        )
+    urls = {name: _url(body, name, allowed) for name in ENDPOINTS}
+    for name in ENDPOINTS[:3]:
+        if not urls[name]:
+            raise OPUnavailable(f"the discovery document has no usable {name}")
+    made = Metadata(
+        issuer=issuer,
+        authorization_endpoint=urls["authorization_endpoint"],
+        token_endpoint=urls["token_endpoint"],
+        jwks_uri=urls["jwks_uri"],
+        userinfo_endpoint=urls["userinfo_endpoint"],
+        end_session_endpoint=urls["end_session_endpoint"],
+        revocation_endpoint=urls["revocation_endpoint"],
+        par_endpoint=urls["pushed_authorization_request_endpoint"],
+        par_required=body.get("require_pushed_authorization_requests") is True,
+        names_itself=body.get("authorization_response_iss_parameter_supported") is True,
+        signing_algs=_words(body, "id_token_signing_alg_values_supported", ("RS256",)),
+        auth_methods=_words(body, "token_endpoint_auth_methods_supported", ("client_secret_basic",)),
+    )
+    if before is not None:
+        _refuse_moves(before, made)
+    return made
+
+
+def _url(body: Mapping[str, Any], name: str, allowed: Callable[[str], bool]) -> str:
+    value = body.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str) or not allowed(value):
+        raise OPUnavailable(f"the discovery document's {name} is no URL that may be used")
+    return value
+
+
+def _words(body: Mapping[str, Any], name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    value = body.get(name)
+    if not isinstance(value, list):
+        return default
+    return tuple(word for word in cast("list[object]", value) if isinstance(word, str)) or default
+
+
+def _refuse_moves(before: Metadata, after: Metadata) -> None:
+    for name in (
+        "authorization_endpoint",
+        "token_endpoint",
+        "jwks_uri",
+        "userinfo_endpoint",
+        "revocation_endpoint",
+    ):
+        old, new = getattr(before, name), getattr(after, name)
+        if old and new and urlsplit(old).netloc != urlsplit(new).netloc:
+            raise OPUnavailable(f"the discovery document moves {name} to another host: not followed")

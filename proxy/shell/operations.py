@@ -1,0 +1,65 @@
+"""The operations port: alive, ready, figures. Another door on the same data path."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Protocol
+
+from proxy.core.gate import Answer, Verdict
+
+
+class Head(Protocol):
+    """What this door looks at."""
+
+    @property
+    def method(self) -> bytes: ...
+    @property
+    def path(self) -> bytes: ...
+
+
+class OperationsDoor:
+    """Answers `/livez`, `/readyz` and `/metrics`; everything else is a 404.
+
+    Ready means started and not draining. A store or an OP that is away shows in the body and
+    in the metrics, never in the status: a blip must not take every replica out of service.
+
+    Args:
+        ready: whether new requests are welcome.
+        alive: whether the loop is well (false = restart us).
+        away: names of dependencies that are known to be away.
+        scrape: the figures in the Prometheus text format.
+    """
+
+    def __init__(
+        self,
+        *,
+        ready: Callable[[], bool],
+        alive: Callable[[], bool],
+        away: Callable[[], list[str]],
+        scrape: Callable[[], bytes],
+    ) -> None:
+        self._ready = ready
+        self._alive = alive
+        self._away = away
+        self._scrape = scrape
+
+    def admit(self, head: Head, peer: object) -> Verdict:
+        """The answer to a probe or a scrape."""
+        if head.method not in (b"GET", b"HEAD"):
+            return Answer(405, [(b"Allow", b"GET, HEAD")], decision="operations")
+        match head.path:
+            case b"/livez":
+                return self._state("alive", self._alive())
+            case b"/readyz":
+                return self._state("ready", self._ready())
+            case b"/metrics":
+                fields = [(b"Content-Type", b"text/plain; version=0.0.4; charset=utf-8")]
+                return Answer(200, fields, self._scrape(), "operations")
+            case _:
+                return Answer(404, [(b"Content-Type", b"text/plain")], b"not found\n", "operations")
+
+    def _state(self, word: str, good: bool) -> Answer:
+        body = json.dumps({word: good, "away": self._away()}).encode() + b"\n"
+        fields = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store")]
+        return Answer(200 if good else 503, fields, body, "operations")

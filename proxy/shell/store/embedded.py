@@ -1,0 +1,103 @@
+"""What the two embedded stores share: the rules run under one process, so every change is ours."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from proxy.core import record as rules
+from proxy.core.answers import (
+    Ask,
+    Changed,
+    Commit,
+    Committed,
+    Condemned,
+    FailedLately,
+    Gone,
+    Granted,
+    Held,
+    Snapshot,
+    Unresolved,
+)
+from proxy.core.record import Row
+from proxy.core.session import Outcome, Record
+
+log = logging.getLogger("nightporter.store")
+
+Answer = TypeVar("Answer")
+Change = Callable[[Row | None, float], tuple[Row | None, Answer]]
+
+
+class EmbeddedStore:
+    """The contract, on top of one primitive: change one row atomically and durably.
+
+    Subclasses give `_change` and `spend_flow`.
+    """
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[[str], None]] = []
+
+    @property
+    def coherent(self) -> bool:
+        return True
+
+    def listen(self, on_change: Callable[[str], None]) -> None:
+        self._listeners.append(on_change)
+
+    async def _change(self, key: str, change: Change[Answer]) -> Answer:
+        raise NotImplementedError
+
+    def _tell(self, key: str) -> None:
+        for listener in self._listeners:
+            try:
+                listener(key)
+            except Exception:
+                log.exception("listener_failed")
+
+    async def create(self, key: str, record: Record) -> None:
+        await self._change(key, lambda row, now: (rules.fresh(record), None))
+
+    async def read(self, key: str) -> Snapshot:
+        return await self._change(
+            key, lambda row, now: (row, Snapshot(row.record if row is not None else None, now))
+        )
+
+    async def acquire(self, key: str, ask: Ask) -> Granted | Changed | Held | FailedLately | Gone:
+        return await self._change(key, lambda row, now: rules.acquire(row, ask, now))
+
+    async def renew(self, key: str, attempt: str, lease_s: float) -> bool:
+        return await self._change(key, lambda row, now: rules.renew(row, attempt, lease_s, now))
+
+    async def commit(self, key: str, write: Commit) -> Committed | Changed | Gone:
+        answer = await self._change(key, lambda row, now: rules.commit(row, write, now))
+        if isinstance(answer, Committed):
+            self._tell(key)
+        return answer
+
+    async def abandon(self, key: str, attempt: str, outcome: Outcome | None, *, release: bool = True) -> None:
+        await self._change(key, lambda row, now: (rules.abandon(row, attempt, outcome, release, now), None))
+        if outcome is not None:
+            self._tell(key)
+
+    async def condemn(
+        self, key: str, attempt: str, gen: str, outcome: Outcome
+    ) -> Condemned | Unresolved | Changed | Gone:
+        answer = await self._change(key, lambda row, now: rules.condemn(row, attempt, gen, outcome, now))
+        if isinstance(answer, Condemned):
+            self._tell(key)
+        return answer
+
+    async def identify(self, key: str, gen: str, who: bytes, who_id: str) -> bool:
+        landed = await self._change(key, lambda row, now: rules.identify(row, gen, who, who_id))
+        if landed:
+            self._tell(key)
+        return landed
+
+    async def touch(self, key: str, seen: float) -> None:
+        await self._change(key, lambda row, now: (rules.touch(row, seen), None))
+
+    async def end(self, key: str, reason: str, keep_s: float) -> Record | None:
+        before = await self._change(key, lambda row, now: rules.end(row, reason, keep_s, now))
+        self._tell(key)
+        return before

@@ -1,0 +1,214 @@
+"""Logs and figures. Nothing here ever sees a token, a cookie or a query string.
+
+One JSON line per event on stdout; one line per request. The warm path adds to plain
+integers, which are turned into metrics only when somebody scrapes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import IO, Any, Protocol
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class JsonLines(logging.Formatter):
+    """Log records as one JSON object a line; control characters are escaped by JSON itself."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": round(record.created, 3),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        if record.exc_info and record.exc_info[1] is not None:
+            # The type and the place, never the text: a foreign exception may quote its input.
+            line["exception"] = type(record.exc_info[1]).__name__
+            line["at"] = _where(record.exc_info[1])
+        return json.dumps(line, default=str)
+
+
+def _where(error: BaseException) -> list[str]:
+    found: list[str] = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        found.append(f"{code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return found[-6:]
+
+
+def set_up_logging(level: str, stream: IO[str] | None = None) -> None:
+    """Send every log of the process to `stream` (stdout) as JSON lines."""
+    handler = logging.StreamHandler(stream or sys.stdout)
+    handler.setFormatter(JsonLines())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("nightporter").setLevel(level.upper())
+
+
+class Entry(Protocol):
+    """What the data path says of a finished exchange."""
+
+    request_id: bytes
+    method: bytes
+    path: bytes
+    status: int
+    decision: str
+    duration_s: float
+    upstream_s: float
+    bytes_in: int
+    bytes_out: int
+    peer: str
+    error: str
+
+
+class Histogram:
+    """Counts of durations by bucket; cheap to add to."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS_S) + 1)
+        self.sum_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        for index, bound in enumerate(BUCKETS_S):
+            if seconds <= bound:
+                self.counts[index] += 1
+                break
+        else:
+            self.counts[-1] += 1
+        self.sum_s += seconds
+
+
+class Telemetry:
+    """The figures of one process.
+
+    Args:
+        write: takes ready log lines of requests (bytes, newline included).
+        log_requests: whether each request gets a line.
+    """
+
+    def __init__(self, write: Callable[[str], Any] | None = None, *, log_requests: bool = True) -> None:
+        self._write = write or sys.stdout.write
+        self._log_requests = log_requests
+        self.requests: Counter[tuple[str, int]] = Counter()
+        self.refreshes: Counter[tuple[str, str]] = Counter()
+        self.refresh_s = Histogram()
+        self.store_s: dict[tuple[str, str], Histogram] = {}
+        self.events: Counter[str] = Counter()
+        self.lag_s = 0.0
+        self.lag_max_s = 0.0
+        self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+
+    def request(self, entry: Entry) -> None:
+        """Count a finished exchange and write its line."""
+        self.requests[entry.decision, entry.status // 100] += 1
+        if not self._log_requests:
+            return
+        error = entry.error
+        # Built by hand: this runs per request. Path and method were validated as visible
+        # ASCII by the parser; quotes and backslashes are escaped here.
+        path = entry.path.decode("latin-1")
+        if '"' in path or "\\" in path:
+            path = path.replace("\\", "\\\\").replace('"', '\\"')
+        line = (
+            f'{{"time": {time.time():.3f}, "event": "request", "id": "{entry.request_id.decode("latin-1")}", '
+            f'"method": "{entry.method.decode("latin-1")}", "path": "{path}", "status": {entry.status}, '
+            f'"decision": "{entry.decision}", "ms": {entry.duration_s * 1e3:.2f}, '
+            f'"upstream_ms": {entry.upstream_s * 1e3:.2f}, "in": {entry.bytes_in}, "out": {entry.bytes_out}, '
+            f'"peer": "{entry.peer}"'
+        )
+        self._write(f'{line}, "error": "{error}"}}\n' if error else line + "}\n")
+
+    def refresh(self, outcome: str, code: str, took_s: float) -> None:
+        """Count a renewal's end."""
+        self.refreshes[outcome, code if outcome != "ok" else ""] += 1
+        self.refresh_s.add(took_s)
+
+    def store(self, operation: str, result: str, took_s: float) -> None:
+        """Count a store operation."""
+        histogram = self.store_s.get((operation, result))
+        if histogram is None:
+            histogram = self.store_s[operation, result] = Histogram()
+        histogram.add(took_s)
+
+    def event(self, name: str, **fields: object) -> None:
+        """An audit line that also counts: sign-ins, sign-outs, refusals."""
+        self.events[name] += 1
+        logging.getLogger("nightporter.audit").info(name, extra=fields)
+
+    async def watch_lag(self, every_s: float = 0.5) -> None:
+        """Measure how late the loop wakes us; runs until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            asked = loop.time()
+            await asyncio.sleep(every_s)
+            self.lag_s = max(0.0, loop.time() - asked - every_s)
+            self.lag_max_s = max(self.lag_max_s, self.lag_s)
+
+    def scrape(self) -> bytes:
+        """All figures in the Prometheus text format."""
+        from prometheus_client import generate_latest
+
+        return generate_latest(self)  # pyright: ignore[reportArgumentType]  # it only calls collect()
+
+    def collect(self) -> Iterable[Any]:
+        """The figures as prometheus_client's metric families."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+        requests = CounterMetricFamily(
+            "nightporter_requests", "Requests by decision and status class.", labels=["decision", "status"]
+        )
+        for (decision, status), count in self.requests.items():
+            requests.add_metric([decision, f"{status}xx"], count)
+        yield requests
+        refreshes = CounterMetricFamily(
+            "nightporter_refresh", "Renewals by outcome and code.", labels=["outcome", "code"]
+        )
+        for (outcome, code), count in self.refreshes.items():
+            refreshes.add_metric([outcome, code], count)
+        yield refreshes
+        took = HistogramMetricFamily("nightporter_refresh_seconds", "Duration of renewals.")
+        took.add_metric([], *_buckets(self.refresh_s))
+        yield took
+        store = HistogramMetricFamily(
+            "nightporter_store_seconds", "Store operations.", labels=["operation", "result"]
+        )
+        for (operation, result), histogram in self.store_s.items():
+            store.add_metric([operation, result], *_buckets(histogram))
+        yield store
+        events = CounterMetricFamily("nightporter_events", "Audit events.", labels=["event"])
+        for name, count in self.events.items():
+            events.add_metric([name], count)
+        yield events
+        lag = GaugeMetricFamily("nightporter_loop_lag_seconds", "How late the event loop last was.")
+        lag.add_metric([], self.lag_s)
+        yield lag
+        worst = GaugeMetricFamily("nightporter_loop_lag_max_seconds", "How late the loop ever was.")
+        worst.add_metric([], self.lag_max_s)
+        yield worst
+        for name, (text, read) in self.gauges.items():
+            gauge = GaugeMetricFamily(name, text)
+            gauge.add_metric([], read())
+            yield gauge
+
+
+def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
+    total = 0
+    found: list[tuple[str, float]] = []
+    for bound, count in zip(BUCKETS_S, histogram.counts, strict=False):
+        total += count
+        found.append((str(bound), total))
+    found.append(("+Inf", total + histogram.counts[-1]))
+    return found, histogram.sum_s
