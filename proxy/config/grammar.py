@@ -45,7 +45,7 @@ def upstream_address(text: str) -> Address:
     if text.startswith("unix:"):
         return _unix(text)
     url = web_url(text)
-    if url.path not in ("", "/") or url.query or url.fragment:
+    if url.path not in ("", "/") or "?" in text or "#" in text:
         raise ValueError("more than an origin")
     tls = url.scheme == "https"
     return Address(url.hostname or "", url.port or (443 if tls else 80), "", tls)

@@ -36,7 +36,7 @@ _KNOWN_IDENTITY = frozenset(
     b"x-forwarded-user x-forwarded-email x-forwarded-preferred-username x-forwarded-groups"
     b" x-forwarded-access-token x-forwarded-id-token x-forwarded-roles x-forwarded-login"
     b" x-remote-user x-remote-email x-remote-name x-remote-groups x-remote-group remote-user remote-groups"
-    b" remote-email remote-name remote-roles auth-user x-user x-email x-username x-auth-user x-authenticated-user"
+    b" remote-email remote-name remote-roles x-auth-user x-authenticated-user"
     b" x-authenticated-userid x-authenticated-groups x-webauth-user x-webauth-email x-webauth-name"
     b" x-webauth-groups x-webauth-role x-nightporter-assertion x-pomerium-jwt-assertion x-pomerium-assertion"
     b" x-goog-iap-jwt-assertion cf-access-jwt-assertion cf-access-authenticated-user-email ssl-client-verify"
@@ -183,13 +183,14 @@ def private(value: bytes) -> bytes:
     return b", ".join(kept if safe else [b"private", *kept])
 
 
-def sets_ours(value: bytes, names: CookieNames) -> bool:
+def sets_ours(value: bytes, ours: Sequence[CookieNames]) -> bool:
     """Say whether a `Set-Cookie` value of the app would set one of our cookies.
 
     A cookie without a name (``=__Host-np=x`` or ``__Host-np``) is sent back by browsers as
     if its value were the whole pair, so leading ``=`` count for nothing.
     """
-    return names.is_ours(value.lstrip(b"= \t").partition(b";")[0].partition(b"=")[0].rstrip(b" \t"))
+    name = value.lstrip(b"= \t").partition(b";")[0].partition(b"=")[0].rstrip(b" \t")
+    return any(names.is_ours(name) for names in ours)
 
 
 class Trusted:
@@ -239,7 +240,8 @@ class HeaderPolicy:
     """What the configuration says about fields; built once, asked once per new line.
 
     Args:
-        cookie_names: ours, cut out of `Cookie` and protected against the app's `Set-Cookie`.
+        cookie_names: ours (one set for each kind of public URL), cut out of `Cookie` and
+            protected against the app's `Set-Cookie`.
         public_urls: origins this proxy is reached by; the first is used for untrusted peers
             unless another one has the request's host. Empty = nothing is said about them.
         identity: names that we set, stripped from requests in every spelling together with
@@ -253,7 +255,7 @@ class HeaderPolicy:
 
     def __init__(
         self,
-        cookie_names: CookieNames,
+        cookie_names: Sequence[CookieNames],
         public_urls: Sequence[str] = (),
         *,
         identity: Sequence[str] = IDENTITY_NAMES,
@@ -261,7 +263,7 @@ class HeaderPolicy:
         forwarded: bool = False,
         via: str = "",
     ) -> None:
-        self.cookie_names = cookie_names
+        self.cookie_names = tuple(dict.fromkeys(cookie_names))
         self._forwarded = forwarded
         self._via = b"Via: 1.1 %b\r\n" % via.encode("ascii") if via else b""
         self._strip = set(_KNOWN_IDENTITY | _OVERRIDES)
@@ -285,7 +287,11 @@ class HeaderPolicy:
                 .lower()
                 .encode("idna" if not parts.netloc.isascii() else "ascii")
             )
-            self._origins.setdefault(host, (scheme, host, b"%d" % port))
+            origin = (scheme, host, b"%d" % port)
+            self._origins.setdefault(host, origin)
+            self._origins.setdefault(
+                b"%b:%d" % (host.rpartition(b":")[0] if parts.port else host, port), origin
+            )
         self._default = next(iter(self._origins.values()), None)
 
     def request_kind(self, name: bytes) -> int:
@@ -309,8 +315,9 @@ class HeaderPolicy:
 
     def cookie_line(self, value: bytes) -> bytes:
         """The `Cookie` line for the app, without our cookies; b"" if nothing is left."""
-        rest = cut(value, self.cookie_names)
-        return b"Cookie: " + rest if rest else b""
+        for names in self.cookie_names:
+            value = cut(value, names)
+        return b"Cookie: " + value if value else b""
 
     def forwarded_block(self, address: str, host: bytes) -> bytes:
         """`X-Forwarded-*` for an untrusted peer: its address, and the public URL's word.
@@ -357,7 +364,7 @@ class HeaderPolicy:
         return claimed if _SANE_ID.fullmatch(claimed) else b""
 
     def _origin(self, host: bytes) -> tuple[bytes, bytes, bytes] | None:
-        if len(self._origins) < 2:
+        if len(self._origins) <= 2:  # one, with and without its port
             return self._default
         return self._origins.get(host.lower(), self._default)
 

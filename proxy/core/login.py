@@ -143,7 +143,8 @@ def _refused(error: str) -> LoginError:
         case _:
             return LoginError(
                 "op_error",
-                "The identity provider refused the sign-in. Try again; if it stays, tell the operator the request id.",
+                "The identity provider refused the sign-in. Try again; if it stays, tell the operator the "
+                "request id.",
                 status=502,
                 detail=f"error={word}",
             )

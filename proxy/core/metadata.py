@@ -123,6 +123,6 @@ def _refuse_moves(before: Metadata, after: Metadata) -> None:
         "userinfo_endpoint",
         "revocation_endpoint",
     ):
-        old, new = getattr(before, name), getattr(after, name)
+        old, new = str(getattr(before, name)), str(getattr(after, name))
         if old and new and urlsplit(old).netloc != urlsplit(new).netloc:
             raise OPUnavailable(f"the discovery document moves {name} to another host: not followed")

@@ -12,7 +12,6 @@ client's secret comes in the environment variable ``DEMO_OP_CLIENT_SECRET``.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import base64
 import binascii
 import contextlib
@@ -22,7 +21,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
@@ -37,6 +36,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from proxy.demo.grants import (
+    MAX_KEPT,
     PRESETS,
     AuthorizationRequest,
     Family,
@@ -122,6 +122,7 @@ class DemoOP:
         self._key = RSAKey.generate_key(2048, parameters={"use": "sig", "alg": "RS256"}, auto_kid=True)
         self._pending: dict[str, tuple[AuthorizationRequest, float]] = {}
         self._sessions: dict[str, _SignedIn] = {}
+        self._people = {person.sub: person for person in PRESETS.values()}
 
     def asgi(self) -> Starlette:
         """The ASGI application."""
@@ -146,7 +147,7 @@ class DemoOP:
         )
 
     @contextlib.asynccontextmanager
-    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+    async def _lifespan(self, _: Starlette) -> AsyncGenerator[None]:
         print(f"Demo OpenID provider at {self.issuer}: FOR DEMOS ONLY, anybody signs in as anybody.")
         sys.stdout.flush()
         yield
@@ -209,7 +210,9 @@ class DemoOP:
 
     async def authorize(self, request: Request) -> Response:
         """OIDC Core §3.1.2: straight back with a code if this browser is signed in, else the page."""
-        params = _single(await _form(request) if request.method == "POST" else request.query_params.multi_items())
+        params = _single(
+            await _form(request) if request.method == "POST" else request.query_params.multi_items()
+        )
         # Before these two are known to be right, nothing may be redirected (RFC 6749 §4.1.2.1).
         if params.get("client_id") != self.client.client_id:
             raise _BadRequest("The request names a client that this provider does not know.")
@@ -264,8 +267,10 @@ class DemoOP:
         signed_in = _SignedIn(person, secrets.token_urlsafe(12), int(self._clock()))
         handle = secrets.token_urlsafe(32)
         self._sessions[handle] = signed_in
-        if len(self._sessions) > MAX_PENDING:
-            del self._sessions[next(iter(self._sessions))]
+        self._people[person.sub] = person
+        for kept in (self._sessions, self._people):
+            if len(kept) > MAX_KEPT:
+                del kept[next(iter(kept))]
         response = self._answer(wanted, signed_in)
         response.set_cookie(COOKIE, handle, httponly=True, samesite="lax", path="/")
         return response
@@ -329,7 +334,7 @@ class DemoOP:
         left_half = hashlib.sha256(access_token.encode()).digest()[:16]  # OIDC Core §3.1.3.6
         claims = {
             **common,
-            **_person_claims(family),
+            **_claims_for(family.person, family.scope),
             "aud": self.client.client_id,
             "exp": now + ID_LIFE_S,
             "auth_time": family.auth_time,
@@ -391,17 +396,11 @@ class DemoOP:
         ):
             challenge = 'Bearer error="invalid_token"'
             return JSONResponse({"error": "invalid_token"}, 401, headers={"www-authenticate": challenge})
-        person = self._person_of(str(read.claims["sid"]), str(read.claims["sub"]))
+        person = self._people.get(str(read.claims["sub"]))
         if person is None:
             return JSONResponse({"sub": read.claims["sub"]}, headers=_NO_STORE)
         scope = tuple(str(read.claims["scope"]).split())
         return JSONResponse({"sub": person.sub, **_claims_for(person, scope)}, headers=_NO_STORE)
-
-    def _person_of(self, sid: str, sub: str) -> Person | None:
-        for signed_in in self._sessions.values():
-            if signed_in.sid == sid:
-                return signed_in.person
-        return PRESETS.get(sub)
 
     async def revoke(self, request: Request) -> Response:
         """RFC 7009; an access token is left to age out, it lives seconds."""
@@ -414,7 +413,9 @@ class DemoOP:
 
     async def end_session(self, request: Request) -> Response:
         """RP-Initiated Logout 1.0 §2: at once with a fitting `id_token_hint`, else ask first."""
-        params = _single(await _form(request) if request.method == "POST" else request.query_params.multi_items())
+        params = _single(
+            await _form(request) if request.method == "POST" else request.query_params.multi_items()
+        )
         hint = self._hinted(params.get("id_token_hint", ""))
         target = params.get("post_logout_redirect_uri", "")
         client_known = hint is not None or params.get("client_id") == self.client.client_id
@@ -493,10 +494,6 @@ def _authorization_request(params: Mapping[str, str]) -> AuthorizationRequest:
     )
 
 
-def _person_claims(family: Family) -> dict[str, Any]:
-    return _claims_for(family.person, family.scope)
-
-
 def _claims_for(person: Person, scope: Sequence[str]) -> dict[str, Any]:
     """The claims that a scope stands for (OIDC Core §5.4)."""
     claims: dict[str, Any] = {}
@@ -549,7 +546,9 @@ async def _refuse(_: Request, error: Exception) -> Response:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m proxy.demo.op", description="An OpenID provider for demos only.")
+    parser = argparse.ArgumentParser(
+        prog="python -m proxy.demo.op", description="An OpenID provider for demos only."
+    )
     parser.add_argument("--port", type=int, default=8082)
     parser.add_argument("--host", default="localhost", choices=["localhost", "127.0.0.1"])
     parser.add_argument("--client-id", default=CLIENT_ID)
@@ -572,7 +571,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         timeout_graceful_shutdown=1,
     )
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(uvicorn.Server(config).serve())
+        uvicorn.Server(config).run()
     return 0
 
 

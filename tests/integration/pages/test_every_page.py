@@ -177,7 +177,6 @@ def test_no_token_code_or_verifier_reaches_a_log_an_event_or_a_page(
         house = House()
         browser = Browser(house.app)
         for reply in (
-            None,
             RawReply(200, {}, b'{"access_token": "' + CANARY.encode()),
             RawReply(400, {}, b'{"error": "invalid_grant", "error_description": "%s"}' % CANARY.encode()),
         ):

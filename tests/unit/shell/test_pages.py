@@ -41,7 +41,8 @@ class Balanced(HTMLParser):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
 
 
 @pytest.mark.parametrize("sign", ["door", "lamp", "clock", "key", "shut", "broken"])
@@ -86,7 +87,7 @@ def test_everything_shown_is_escaped() -> None:
     )
     text = html(page, HOSTILE, HOSTILE)
     assert "<script" not in text
-    assert text.count("&lt;script&gt;") == 13
+    assert text.count("&lt;script&gt;") == 14
 
 
 def test_text_that_no_encoding_can_carry_is_no_error() -> None:

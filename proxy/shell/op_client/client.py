@@ -1,0 +1,244 @@
+"""The OP client: discovery, sign-in, tokens, keys, userinfo, revocation."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from proxy.core.id_token import Expected, Previous, check_claims
+from proxy.core.login import Flow, authorization_params
+from proxy.core.metadata import Metadata, read_metadata
+from proxy.core.session import Identity
+from proxy.core.token_reply import RawReply
+from proxy.errors import IdTokenRejected, OPRejected, OPUnavailable
+from proxy.shell.clock import Clock
+from proxy.shell.op_client.client_auth import authenticate
+from proxy.shell.op_client.config import OPConfig
+from proxy.shell.op_client.http import Http, unusable
+from proxy.shell.op_client.keys import Keys
+from proxy.shell.op_client.token_call import TokenCall, connect
+
+log = logging.getLogger("nightporter.op")
+
+METADATA_S = 3600.0
+"""A discovery document is believed for an hour, then fetched again behind the requests."""
+
+RETRY_S = 1.0
+"""After a failed discovery the OP is left alone for this long."""
+
+
+class OPClient:
+    """One provider.
+
+    Args:
+        config: as configured.
+        clock: of this process.
+    """
+
+    def __init__(self, config: OPConfig, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._http = Http(config)
+        self._keys = Keys(config, self._http, self._jwks_uri, clock)
+        self._metadata: Metadata | None = None
+        self._fetched_at = float("-inf")
+        self._failed_at = float("-inf")
+        self._failure = ""
+        self._fetching: asyncio.Task[Metadata] | None = None
+
+    async def metadata(self) -> Metadata:
+        """The discovery document, cached; the last good one stays while the OP is away.
+
+        Raises:
+            OPUnavailable: there is none yet and it cannot be had.
+        """
+        now = self._clock.monotonic()
+        if self._metadata is not None and now - self._fetched_at < METADATA_S:
+            return self._metadata
+        if self._fetching is None:
+            if now - self._failed_at < RETRY_S:
+                if self._metadata is not None:
+                    return self._metadata
+                raise OPUnavailable(self._failure)
+            self._fetching = asyncio.get_running_loop().create_task(self._discover())
+            self._fetching.add_done_callback(self._discovered)
+        if self._metadata is not None:
+            return self._metadata
+        return await asyncio.shield(self._fetching)
+
+    async def authorization_url(
+        self, flow: Flow, *, redirect_uri: str, extra: Mapping[str, str] | None = None
+    ) -> str:
+        """Where to send the browser; pushes the request first where the OP wants that (RFC 9126)."""
+        from authlib.oauth2 import rfc7636
+
+        authlib: Any = rfc7636
+        challenge: Callable[[str], str] = authlib.create_s256_code_challenge
+        metadata = await self.metadata()
+        params = authorization_params(
+            flow,
+            client_id=self._config.client_id,
+            redirect_uri=redirect_uri,
+            scopes=self._config.scopes,
+            code_challenge=challenge(flow.code_verifier),
+            extra={**self._config.authorize_params, **(extra or {})},
+        )
+        if metadata.par_endpoint:
+            try:
+                params = await self._pushed(metadata, params)
+            except (OPRejected, OPUnavailable) as error:
+                if metadata.par_required:
+                    raise
+                log.warning("par_failed", extra={"detail": error.detail})
+        parts = urlsplit(metadata.authorization_endpoint)
+        query = f"{parts.query}&{urlencode(params)}" if parts.query else urlencode(params)
+        return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+
+    async def redeem(self, code: str, verifier: str, *, redirect_uri: str) -> RawReply:
+        """Exchange a code (RFC 6749 §4.1.3); the reply is returned raw."""
+        metadata = await self.metadata()
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": redirect_uri,
+            "code_verifier": verifier,
+        }
+        form, headers = authenticate(self._config, metadata, form, self._clock.now())
+        return await self._http.post(metadata.token_endpoint, form, headers)
+
+    async def connect(self) -> TokenCall:
+        """Open a connection for one refresh.
+
+        Raises:
+            OPUnavailable: nothing was sent.
+        """
+        metadata = await self.metadata()
+        return await connect(
+            self._config,
+            self._http,
+            metadata.token_endpoint,
+            lambda form: authenticate(self._config, metadata, form, self._clock.now()),
+        )
+
+    async def verify_id_token(
+        self, raw: str, *, nonce: str | None, access_token: str, previous: Identity | None, now: float
+    ) -> dict[str, Any]:
+        """Check an ID token whole; its claims.
+
+        Args:
+            nonce: of the sign-in; None when refreshing.
+            access_token: that came with it.
+            previous: the identity so far when refreshing.
+
+        Raises:
+            IdTokenRejected: it must not be believed.
+            OPUnavailable: the keys cannot be had just now.
+        """
+        metadata = await self.metadata()
+        header, claims = await self._keys.verified(raw, metadata.signing_algs)
+        before = None
+        if previous is not None:
+            strict = self._config.profile.strict_auth_time
+            before = Previous(previous.sub, previous.auth_time, previous.nonce, strict)
+        expected = Expected(
+            issuer=metadata.issuer,
+            client_id=self._config.client_id,
+            skew_s=self._config.skew_s,
+            access_token=access_token,
+            nonce=nonce,
+            previous=before,
+        )
+        check_claims(header, claims, expected, now)
+        return claims
+
+    async def userinfo(self, access_token: str, sub: str) -> dict[str, Any]:
+        """Ask userinfo (OIDC Core §5.3); its `sub` must be the ID token's.
+
+        Raises:
+            OPRejected: it refuses the token.
+            OPUnavailable: no usable answer.
+            IdTokenRejected: it speaks of somebody else.
+        """
+        metadata = await self.metadata()
+        if not metadata.userinfo_endpoint:
+            return {}
+        reply = await self._http.get(metadata.userinfo_endpoint, {"Authorization": f"Bearer {access_token}"})
+        if reply.status in (400, 401, 403):
+            raise OPRejected(
+                f"userinfo_{reply.status}", http_status=reply.status, detail="userinfo refuses the token"
+            )
+        if reply.status != 200:
+            raise unusable(reply, "userinfo")
+        if reply.headers.get("content-type", "").startswith("application/jwt"):
+            _, claims = await self._keys.verified(
+                reply.body.decode("ascii", "replace"), metadata.signing_algs
+            )
+        else:
+            claims = _object(reply, "userinfo")
+        if claims.get("sub") != sub:
+            raise IdTokenRejected("userinfo_sub", detail="userinfo is of another subject")
+        return claims
+
+    async def revoke(self, token: str, hint: str) -> bool:
+        """Revoke a token (RFC 7009), best effort; whether the OP took it."""
+        try:
+            metadata = await self.metadata()
+            if not metadata.revocation_endpoint:
+                return False
+            form = {"token": token, "token_type_hint": hint}
+            form, headers = authenticate(self._config, metadata, form, self._clock.now())
+            reply = await self._http.post(metadata.revocation_endpoint, form, headers)
+        except OPUnavailable as error:
+            log.warning("revocation_failed", extra={"detail": error.detail})
+            return False
+        return reply.status == 200
+
+    async def close(self) -> None:
+        """Close idle connections."""
+        await self._http.close()
+
+    async def _jwks_uri(self) -> str:
+        return (await self.metadata()).jwks_uri
+
+    async def _discover(self) -> Metadata:
+        url = self._config.issuer.rstrip("/") + "/.well-known/openid-configuration"
+        reply = await self._http.get(url)
+        if reply.status != 200:
+            raise unusable(reply, "the discovery document")
+        document = _object(reply, "the discovery document")
+        return read_metadata(document, self._config.issuer, self._config.may_use, self._metadata)
+
+    def _discovered(self, task: asyncio.Task[Metadata]) -> None:
+        self._fetching = None
+        now = self._clock.monotonic()
+        error = task.exception() if not task.cancelled() else None
+        if error is None and not task.cancelled():
+            self._metadata = task.result()
+            self._fetched_at = now
+            return
+        self._failed_at = now
+        self._failure = error.detail if isinstance(error, OPUnavailable) else "discovery failed"
+        log.error("discovery_failed", extra={"detail": self._failure, "kept": self._metadata is not None})
+
+    async def _pushed(self, metadata: Metadata, params: dict[str, str]) -> dict[str, str]:
+        form, headers = authenticate(self._config, metadata, params, self._clock.now())
+        reply = await self._http.post(metadata.par_endpoint, form, headers)
+        body = _object(reply, "the PAR endpoint")
+        uri = body.get("request_uri")
+        if reply.status not in (200, 201) or not isinstance(uri, str):
+            raise OPRejected("par_refused", http_status=reply.status, detail=f"PAR answered {reply.status}")
+        return {"client_id": self._config.client_id, "request_uri": uri}
+
+
+def _object(reply: RawReply, what: str) -> dict[str, Any]:
+    try:
+        body: object = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        raise unusable(reply, what) from None
+    if not isinstance(body, dict):
+        raise unusable(reply, what)
+    return cast("dict[str, Any]", body)

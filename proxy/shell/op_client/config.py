@@ -1,0 +1,65 @@
+"""What the OP client is told at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from proxy.core.providers import Profile
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class OPConfig:
+    """One provider, as configured.
+
+    Attributes:
+        issuer: exact.
+        client_id: ours there.
+        client_secret: "" if there is none.
+        client_key: PEM or JWK for `private_key_jwt`, "" if there is none.
+        client_auth: auto, basic, post, client_secret_jwt, private_key_jwt or none.
+        scopes: asked for at sign-in.
+        authorize_params: further authorization parameters.
+        profile: the provider's ways.
+        ca_file: PEM of the CAs to trust instead of the system's; "" = the system's.
+        proxy: egress HTTP proxy, "" = none; the environment's are never used.
+        timeout_s: limit of one request, reply included.
+        connect_timeout_s: limit of connecting.
+        max_answer_bytes: a longer answer is refused.
+        jwks_refetch_s: shortest time between two fetches of the keys.
+        skew_s: tolerated clock difference.
+        insecure_http: plain HTTP beyond loopback is allowed.
+    """
+
+    issuer: str
+    client_id: str
+    client_secret: str = field(default="", repr=False)
+    client_key: str = field(default="", repr=False)
+    client_auth: str = "auto"
+    scopes: tuple[str, ...] = ()
+    authorize_params: Mapping[str, str] = field(default_factory=dict[str, str])
+    profile: Profile = field(default_factory=lambda: Profile("generic"))
+    ca_file: str = ""
+    proxy: str = field(default="", repr=False)
+    timeout_s: float = 15.0
+    connect_timeout_s: float = 5.0
+    max_answer_bytes: int = 1 << 20
+    jwks_refetch_s: float = 30.0
+    skew_s: float = 60.0
+    insecure_http: bool = False
+
+    def may_use(self, url: str) -> bool:
+        """Whether an address may be called: https, or plain HTTP where that was allowed."""
+        try:
+            parts = urlsplit(url)
+            host = parts.hostname
+        except ValueError:
+            return False
+        if not host or parts.username is not None or parts.fragment:
+            return False
+        return parts.scheme == "https" or (
+            parts.scheme == "http" and (self.insecure_http or host in _LOOPBACK or host.startswith("127."))
+        )
