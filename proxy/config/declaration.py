@@ -191,7 +191,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         _say(
             "Who may come in; empty = everybody the OP signs in, which an open provider (Google, GitHub, …) "
             "does not accept. `example.com` an e-mail domain, `email:ada@example.com`, `group:staff`, "
-            "`org:acme`, `tenant:ID`, or the word `everyone`. One match is enough.",
+            "`sub:248289761001`, or the word `everyone`. One match is enough.",
             "example.com group:staff",
         ),
     ] = ()

@@ -41,7 +41,7 @@ def _issuer(settings: Settings) -> Iterator[Problem]:
             remedy = "set issuer too: every organisation has its own"
             yield Problem("issuer", f"not set, and {settings.provider} has no issuer of its own", remedy)
         return
-    if fixed and fixed.rstrip("/") != settings.issuer.rstrip("/"):
+    if fixed and fixed != settings.issuer:
         remedy = "leave one of the two out"
         yield Problem("issuer", f"not the issuer of provider {settings.provider}, {fixed}", remedy)
         return
@@ -120,12 +120,12 @@ def _allow(settings: Settings) -> Iterator[Problem]:
         match (colon and kind, value):
             case ("email", address) if re.fullmatch(r"[^@\s,]+@[^@\s,]+", address):
                 pass
-            case ("group" | "org" | "tenant", word) if word.strip():
+            case ("group" | "sub", word) if word.strip():
                 pass
             case ("", _) if rule == "everyone" or DOMAIN.fullmatch(rule.lower()):
                 pass
             case _:
-                remedy = "write a domain, email:ADDRESS, group:NAME, org:NAME, tenant:ID, or everyone"
+                remedy = "write a domain, email:ADDRESS, group:NAME, sub:SUBJECT, or everyone"
                 hint = f"; here email:{rule}" if re.fullmatch(r"[^@:\s]+@[^@:\s]+", rule) else ""
                 yield Problem("allow", f"{short(rule)}, no rule", remedy + hint)
     if "everyone" in settings.allow and len(settings.allow) > 1:
@@ -138,7 +138,7 @@ def _open(settings: Settings) -> Iterator[Problem]:
     if settings.allow or not _lets_everybody_in(settings):
         return
     who = settings.provider or urlsplit(settings.issuer).hostname
-    remedy = "set allow to domains, email:ADDRESS, group:NAME, org:NAME or tenant:ID, or to the word everyone"
+    remedy = "set allow to domains, email:ADDRESS, group:NAME or sub:SUBJECT, or to the word everyone"
     yield Problem("allow", f"not set, but anybody in the world can sign in at {who}", remedy)
 
 

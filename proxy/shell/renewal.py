@@ -182,9 +182,9 @@ class Renewal:
 
     async def _connect(self) -> steps.Event:
         if self._reply is not None and self._reply.done():
-            event = self._read_reply(self._reply)
+            reply, self._reply = self._reply, None
+            event = self._read_reply(reply)
             if isinstance(event, steps.Reply):
-                self._reply = None
                 return event
         await self._hang_up()
         try:
@@ -215,7 +215,10 @@ class Renewal:
     async def _await_reply(self, for_s: float) -> steps.Event:
         assert self._reply is not None
         await asyncio.wait([self._reply], timeout=for_s)
-        return self._read_reply(self._reply) if self._reply.done() else steps.TimedOut()
+        if not self._reply.done():
+            return steps.TimedOut()
+        reply, self._reply = self._reply, None  # each reply is read once
+        return self._read_reply(reply)
 
     def _read_reply(self, task: asyncio.Task[RawReply]) -> steps.Event:
         kit = self._kit

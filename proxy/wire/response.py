@@ -31,6 +31,7 @@ from proxy.errors import UpstreamError
 from proxy.wire.framing import coding_status, content_length, response_length
 from proxy.wire.lines import CLOSE, KEEP_ALIVE, Field, HeadLimits, Lines, connection_options, nominated
 
+_FOR_CACHES = (CACHE, SHARED)
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t -~\x80-\xff]*))?")
 
 
@@ -169,7 +170,7 @@ class ResponseHeads:
                 if chunked:
                     raise UpstreamError(502, _MALFORMED, detail="two Transfer-Encoding")
                 chunked = True
-            elif kind == CACHE or kind == SHARED:
+            elif kind in _FOR_CACHES:
                 head.cache.append(field)
             elif kind == EVENTS:
                 passed.append(line)

@@ -16,6 +16,8 @@ from proxy.config.keys import key_file, new_key
 from proxy.config.reference import show
 from proxy.config.registry import declared
 from proxy.config.rules_traffic import store_supported
+from proxy.core.identity import allowed
+from proxy.core.session import Identity
 from proxy.errors import ConfigError
 
 CANARY = "canary-71a8"
@@ -228,11 +230,11 @@ BAD_KEYS = "write keys of `nightporter keygen`: 32 bytes each as URL-safe base64
 BAD_UPSTREAM = "write http://host:port, https://host or unix:/path of the app, without a path behind the port"
 BAD_PUBLIC_URL = "write scheme and host only, e.g. https://app.example.com"
 BAD_LISTEN = "write host:port, [v6]:port or unix:/path, e.g. 127.0.0.1:8080"
-BAD_ALLOW = "write a domain, email:ADDRESS, group:NAME, org:NAME, tenant:ID, or everyone"
+BAD_ALLOW = "write a domain, email:ADDRESS, group:NAME, sub:SUBJECT, or everyone"
 BAD_FILE = "name a readable file that holds the value and nothing else"
 BAD_PATH = "write plain paths: /healthz for one page, /static/ for everything below it"
 OWN_PAGES = "leave it out; sign-in pages need no rule, and an app that is all public no Nightporter"
-OPEN = "set allow to domains, email:ADDRESS, group:NAME, org:NAME or tenant:ID, or to the word everyone"
+OPEN = "set allow to domains, email:ADDRESS, group:NAME or sub:SUBJECT, or to the word everyone"
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "neither-issuer-nor-provider": (
@@ -480,6 +482,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         f"allow: 'ada@example.com', no rule; {BAD_ALLOW}; here email:ada@example.com",
     ),
     "allow-a-wildcard": ({"allow": ["*.example.com"]}, f"allow: '*.example.com', no rule; {BAD_ALLOW}"),
+    "allow-a-kind-that-nothing-matches": (
+        {"allow": ["tenant:8eaef023"]},
+        f"allow: 'tenant:8eaef023', no rule; {BAD_ALLOW}",
+    ),
     "allow-an-empty-group": ({"allow": ["group:"]}, f"allow: 'group:', no rule; {BAD_ALLOW}"),
     "allow-everyone-and-some": (
         {"allow": ["everyone", "example.com"]},
@@ -705,7 +711,7 @@ ALLOWED: dict[str, dict[str, Any]] = {
     "any-free-port": {"listen": "127.0.0.1:0", "operations_listen": "127.0.0.1:0"},
     "prefix-of-two": {"prefix": "/_np/auth", "public_paths": ["/_np-static/", "/auth"]},
     "path-that-begins-alike": {"public_paths": ["/oauth2-docs/", "/oauth"]},
-    "group-with-blanks": {"allow": ["group:Domain Admins", "org:acme", "tenant:8eaef023"]},
+    "group-with-blanks": {"allow": ["group:Domain Admins", "sub:248289761001"]},
     "egress-proxy": {"op": {"proxy": "http://user:p%40ss@proxy.example.com:3128"}},
     "short-session": {"idle_s": 1.5, "absolute_s": 2},
     "claim-in-an-object": {"headers": {"X-Roles": "realm_access.roles"}},
@@ -715,6 +721,18 @@ ALLOWED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", ALLOWED)
 def test_a_right_configuration_loads(name: str) -> None:
     configure(**ALLOWED[name])
+
+
+@pytest.mark.parametrize(
+    "rule", ["everyone", "Example.com", "email:ada@example.com", "group:staff", "sub:248289761001"]
+)
+def test_every_kind_of_rule_that_loads_can_let_somebody_in_and_keep_somebody_out(rule: str) -> None:
+    # A rule that loads and then matches nothing is how GHSA-652x-m2gr-hppm came about.
+    rules = configure(allow=[rule]).allow
+    ada = Identity("https://op", "248289761001", "ada@example.com", email_verified=True, groups=("staff",))
+    eve = Identity("https://op", "1", "eve@example.org", email_verified=True, groups=("guests",))
+    assert allowed(ada, rules)
+    assert allowed(eve, rules) is (rule == "everyone")
 
 
 def test_what_is_risky_is_warned_of() -> None:
