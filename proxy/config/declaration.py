@@ -46,7 +46,7 @@ class Refresh(Struct, frozen=True, kw_only=True):
     ] = 3600.0
     min_life_s: Annotated[
         float, _number("A shorter `expires_in` counts as this: a token cannot be due at once.", 1, DAY_S)
-    ] = 5.0
+    ] = 1.0
     max_life_s: Annotated[float, _number("A longer `expires_in` counts as this.", 1, YEAR_S)] = 2_592_000.0
     reuse: Annotated[
         Literal["profile", "none", "grace", "idempotent", "punished"],

@@ -51,11 +51,10 @@ class Routes:
             return Route.PROTECTED
         if _PLAIN.fullmatch(path):
             return Route.PUBLIC if self._is_public(path) else Route.PROTECTED
-        readings = _readings(path)
-        public = [self._is_public(reading) for reading in readings]
-        if not any(public):
-            return Route.PROTECTED
-        return Route.PUBLIC if all(public) and not _tricky(path) else Route.AMBIGUOUS
+        if not _tricky(path):
+            return Route.PUBLIC if self._is_public(unquote_to_bytes(path)) else Route.PROTECTED
+        reached = any(self._is_public(reading) for reading in _readings(path))
+        return Route.AMBIGUOUS if reached else Route.PROTECTED
 
     def _is_public(self, path: bytes) -> bool:
         return path in self._exact or path.startswith(self._below)

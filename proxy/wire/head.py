@@ -285,7 +285,7 @@ class RequestHeads:
     def _judge(self, name: bytes, value: bytes, line: bytes) -> Field:
         kind = self.policy.request_kind(name)
         if kind == COOKIE:
-            return Field(kind, value, self.policy.cookie_line(value))
+            return Field(kind, value, line, self.policy.cookie_line(value))
         field = Field(kind, value, line)
         if kind == HOST:
             if not legal_host(value):

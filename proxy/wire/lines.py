@@ -45,17 +45,19 @@ class Field:
     Attributes:
         kind: one of the constants of `core/headers.py`.
         value: the value without white space around it.
+        line: as it came.
         out: the line to pass on, rewritten where a rule says so; b"" if nothing is left.
         number: Content-Length, or the bits of Connection.
         names: lower-case field names that a Connection line nominates.
     """
 
-    __slots__ = ("kind", "names", "number", "out", "value")
+    __slots__ = ("kind", "line", "names", "number", "out", "value")
 
-    def __init__(self, kind: int, value: bytes, out: bytes) -> None:
+    def __init__(self, kind: int, value: bytes, line: bytes, out: bytes | None = None) -> None:
         self.kind = kind
         self.value = value
-        self.out = out
+        self.line = line
+        self.out = line if out is None else out
         self.number = 0
         self.names: tuple[bytes, ...] = ()
 

@@ -198,9 +198,9 @@ class ResponseHeads:
         if kind == SET_COOKIE:
             return Field(DROP if sets_ours(value, self.policy.cookie_names) else PASS, value, line)
         if kind == CACHE:
-            return Field(kind, value, b"Cache-Control: " + private(value))
+            return Field(kind, value, line, b"Cache-Control: " + private(value))
         if kind == SHARED:
-            return Field(kind, value, b"")
+            return Field(kind, value, line)
         field = Field(kind, value, line)
         if kind == LENGTH:
             field.number = content_length(value)

@@ -39,7 +39,9 @@ class Served:
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         self.house = House(url=self.url, clock=SystemClock(), **settings)
         self.server = uvicorn.Server(
-            uvicorn.Config(self._with_app, log_config=None, lifespan="off", server_header=False)
+            uvicorn.Config(
+                self._with_app, interface="asgi3", log_config=None, lifespan="off", server_header=False
+            )
         )
         self.thread = threading.Thread(target=self._run)
 
@@ -93,6 +95,7 @@ def visitor(chromium: Browser, served: Served, **options: Any) -> Iterator[tuple
     context.route(f"{ISSUER}/**", op)
     context.route(f"{FAR}/**", op)
     page = context.new_page()
+    page.set_default_timeout(10_000)
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     try:

@@ -1,0 +1,99 @@
+"""Heads as they are sent on: framing and connection fields are ours, never copied.
+
+Everything a verdict adds comes last, after whatever a client or the app could have named
+for removal is gone.
+"""
+
+from __future__ import annotations
+
+from proxy.core.gate import Forward
+from proxy.core.headers import CACHE
+from proxy.wire.framing import CHUNKED
+from proxy.wire.head import RequestHead
+from proxy.wire.response import ResponseHead
+
+_SENDS_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
+
+
+def request_bytes(head: RequestHead, block: bytes, identity: bytes, authority: bytes, trusted: bool) -> bytes:
+    """The head of a request for the app, with its empty line.
+
+    Args:
+        block: the `X-Forwarded-*` lines of this peer, each ending in CRLF.
+        identity: the verdict's lines, each ending in CRLF.
+        authority: of the app, for an HTTP/1.0 request that named no host.
+        trusted: the peer's other claims about the client are believed.
+    Source: RFC 9110 §7.6; RFC 9112 §3.2, §6.
+    """
+    lines = [
+        b"%b %b HTTP/1.1\r\nHost: %b" % (head.method, head.target, head.host or authority),
+        *head.passed,
+    ]
+    if head.cookie_line:
+        lines.append(head.cookie_line)
+    if trusted and head.claims:
+        lines += head.claims
+    length = head.length
+    if length:
+        lines.append(b"Transfer-Encoding: chunked" if length == CHUNKED else b"Content-Length: %d" % length)
+        if head.expect_continue:
+            lines.append(b"Expect: 100-continue")
+    elif head.upgrade_websocket:
+        lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
+    elif head.method in _SENDS_BODY:
+        lines.append(b"Content-Length: 0")  # RFC 9110 §8.6
+    lines.append(b"X-Request-Id: %b\r\n%b%b\r\n" % (head.request_id, block, identity))
+    return b"\r\n".join(lines)
+
+
+def response_bytes(
+    head: ResponseHead,
+    forward: Forward,
+    *,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+    date: bytes,
+) -> bytes:
+    """The head of a final response for the client, with its empty line.
+
+    Args:
+        forward: the verdict that let the request through.
+        chunked: the body follows in chunks of ours.
+        close: this is the connection's last response.
+        keep_alive: say so, because the client speaks HTTP/1.0.
+        date: for a response without one (RFC 9110 §6.6.1).
+    """
+    lines = [head.line, *head.passed]
+    if forward.set_cookie:
+        # Whatever sets our cookie must not be stored by anybody.
+        lines.append(b"Cache-Control: no-store")
+        lines += [b"Set-Cookie: " + value for value in forward.set_cookie]
+    elif not forward.protected or forward.shared_cache_ok:
+        lines += [field.line for field in head.cache]
+    else:
+        kept = [field.out for field in head.cache if field.kind == CACHE]
+        lines += kept or (b"Cache-Control: private",)
+    if not head.dated:
+        lines.append(b"Date: " + date)
+    if chunked:
+        lines.append(b"Transfer-Encoding: chunked")
+    elif head.stated >= 0:
+        lines.append(b"Content-Length: %d" % head.stated)
+    if close:
+        lines.append(b"Connection: close\r\n\r\n")
+    elif keep_alive:
+        lines.append(b"Connection: keep-alive\r\n\r\n")
+    else:
+        lines.append(b"\r\n")
+    return b"\r\n".join(lines)
+
+
+def interim_bytes(head: ResponseHead) -> bytes:
+    """An interim response for the client (RFC 9110 §15.2), with its empty line."""
+    return b"\r\n".join([head.line, *head.passed, b"\r\n"])
+
+
+def switching_bytes(head: ResponseHead) -> bytes:
+    """The 101 that turns both connections into a tunnel (RFC 6455 §4.2.2)."""
+    return b"\r\n".join([head.line, *head.passed, b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"])

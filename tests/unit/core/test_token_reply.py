@@ -1,0 +1,122 @@
+"""What a token endpoint's reply means."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from proxy.core.providers import PROFILES
+from proxy.core.session import OutcomeKind
+from proxy.core.timing import RefreshPolicy, due_at, floor_s, token_life_s
+from proxy.core.token_reply import Issued, RawReply, Refused, judge, life_s, retry_after_s
+
+GENERIC = PROFILES["generic"]
+
+
+def said(status: int, body: object, **headers: str) -> Issued | Refused:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return judge(RawReply(status, headers, raw), GENERIC)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (429, b"", OutcomeKind.TRANSIENT),
+        (408, b"<html>", OutcomeKind.TRANSIENT),
+        (500, {"error": "invalid_request"}, OutcomeKind.TRANSIENT),
+        (500, {"error": "invalid_grant"}, OutcomeKind.TRANSIENT),
+        (503, {}, OutcomeKind.TRANSIENT),
+        (400, {"error": "temporarily_unavailable"}, OutcomeKind.TRANSIENT),
+        (400, {"error": "slow_down"}, OutcomeKind.TRANSIENT),
+        (500, b"", OutcomeKind.AMBIGUOUS),
+        (502, b"<html>bad gateway", OutcomeKind.AMBIGUOUS),
+        (200, b"<html>portal", OutcomeKind.AMBIGUOUS),
+        (400, b"<html>blocked", OutcomeKind.AMBIGUOUS),
+        (401, b"<html>login", OutcomeKind.AMBIGUOUS),
+        (200, b'{"access_token":"a', OutcomeKind.AMBIGUOUS),
+        (200, [], OutcomeKind.AMBIGUOUS),
+        (200, {}, OutcomeKind.AMBIGUOUS),
+        (200, {"access_token": ""}, OutcomeKind.AMBIGUOUS),
+        (200, {"access_token": "a\nb"}, OutcomeKind.AMBIGUOUS),
+        (401, {"error": "invalid_client"}, OutcomeKind.CLIENT),
+        (200, {"error": "incorrect_client_credentials"}, OutcomeKind.CLIENT),
+        (400, {"error": "invalid_scope"}, OutcomeKind.CLIENT),
+        (400, {"error": "interaction_required"}, OutcomeKind.INTERACTION),
+        (400, {"error": "invalid_grant"}, OutcomeKind.DEAD),
+        (401, {"error": "invalid_grant"}, OutcomeKind.DEAD),
+        (403, {"error": "invalid_grant"}, OutcomeKind.DEAD),
+        (200, {"error": "bad_refresh_token"}, OutcomeKind.DEAD),
+        (200, {"ok": False, "error": "invalid_refresh_token"}, OutcomeKind.DEAD),
+        (400, {"error": "invalid_request"}, OutcomeKind.UNKNOWN),
+        (400, {"error": 7}, OutcomeKind.UNKNOWN),
+        (403, b"", OutcomeKind.UNKNOWN),
+        (302, b"", OutcomeKind.UNKNOWN),
+        (307, b"<html>", OutcomeKind.UNKNOWN),
+    ],
+)
+def test_refusals_by_class(status: int, body: object, kind: OutcomeKind) -> None:
+    reply = said(status, body)
+    assert isinstance(reply, Refused)
+    assert reply.kind is kind
+
+
+def test_an_error_code_that_is_no_word_is_not_repeated() -> None:
+    for code in ("x" * 65, "a\r\nb", "ü"):
+        reply = said(400, {"error": code})
+        assert isinstance(reply, Refused)
+        assert reply.code == "unreadable_error"
+
+
+@pytest.mark.parametrize(
+    ("named", "life"),
+    [
+        ("3599", 3599.0),  # E6: old Azure AD sends a string
+        (3599, 3599.0),
+        (None, 3600.0),  # E7
+        (0, 3600.0),  # E8, and so on
+        (-1, 3600.0),
+        (1e12, 2_592_000.0),
+        (0.001, 1.0),
+        ("NaN", 3600.0),
+        ("inf", 3600.0),
+        ("9" * 400, 2_592_000.0),
+        (True, 3600.0),
+        ("soon", 3600.0),
+        ([], 3600.0),
+    ],
+)
+def test_e6_e7_e8_the_life_is_read_and_clamped(named: object, life: float) -> None:
+    reply = said(200, {"access_token": "at", "expires_in": named})
+    assert isinstance(reply, Issued)
+    assert token_life_s(reply, RefreshPolicy()) == life
+
+
+def test_e7_a_jwt_tells_its_life_where_the_reply_does_not() -> None:
+    from proxy.core.seal import b64
+
+    claims = b64(json.dumps({"iat": 1000, "exp": 1300}).encode()).decode()
+    reply = said(200, {"access_token": f"e30.{claims}.sig"})
+    assert isinstance(reply, Issued)
+    assert token_life_s(reply, RefreshPolicy()) == 300.0
+
+
+@pytest.mark.parametrize("life", [2.0, 5.0, 20.0, 60.0, 300.0, 3600.0])
+def test_e9_the_window_is_a_share_of_the_life_and_never_below_the_floor(life: float) -> None:
+    for jitter in (0.0, 0.5, 0.99):
+        due = due_at(0.0, life, jitter, RefreshPolicy())
+        assert floor_s(life) <= due < life
+        assert due >= life - min(60.0, 0.2 * life)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30", 30.0), ("0", 0.0), ("", None), ("soon", None), ("-5", None), ("999999999999", 3600.0),
+     ("Thu, 01 Jan 1970 00:00:40 GMT", 30.0), ("Thu, 01 Jan 1970 00:00:01 GMT", 0.0)],
+)  # fmt: skip
+def test_retry_after_is_seconds_or_a_date_and_bounded(text: str, seconds: float | None) -> None:
+    assert retry_after_s(text, 10.0) == seconds
+
+
+def test_life_s_never_makes_a_loop() -> None:
+    assert life_s(float("-inf"), default_s=60, min_s=5, max_s=100) == 60
