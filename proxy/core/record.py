@@ -1,258 +1,197 @@
-"""The rules of the session store: what each operation does to one row.
+"""The store's rules, one pure function per operation.
 
-A row is an `Entry`: the record, its lease, and when the store may forget it. Every
-operation on it is a pure function `(entry, arguments, now) -> Step`; a store only brings
-the row, writes back the new one and hands the answer on. The embedded stores call these
-functions; the Redis scripts say the same in Lua and are held against them.
-
-An entry that is absent, or whose `keep_until` has passed, comes in as None (`living`).
-A `Step` whose `entry` is the very object that came in changes nothing and needs no write.
-No rule deletes a row: rows end by `keep_until` alone.
+Each takes the row as it is and answers with the row as it becomes, and what the caller is told. Memory and
+SQLite run exactly these; any other store (scripts in Redis) must be indistinguishable
+from them. The contract in words: `shell/store/contract.py`.
 """
 
 from __future__ import annotations
 
-import enum
-
 import msgspec
 from msgspec.structs import replace
 
-from proxy.core.session import INTENT_KEEP_S, Intent, Outcome, OutcomeKind, Record, unresolved
+from proxy.core.answers import (
+    Ask,
+    Changed,
+    Commit,
+    Committed,
+    Condemned,
+    FailedLately,
+    Gone,
+    Granted,
+    Held,
+    Unresolved,
+)
+from proxy.core.session import INTENT_KEEP_S, Ended, Intent, Outcome, Record, unresolved
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """The right to send the stored token.
+    """Who may send the token, until when.
 
     Attributes:
-        attempt: who holds it.
-        until: first moment at which it is nobody's.
+        attempt: id of the attempt that holds it.
+        until: store time.
     """
 
     attempt: str
     until: float
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """One row of a store.
+class Row(msgspec.Struct, frozen=True):
+    """What a store keeps under one key.
 
     Attributes:
         record: the session.
-        keep_until: first moment at which the row counts as absent. While the session lives:
-            the record's own `keep_until`; behind a tombstone: what `end` set, for good.
-        lease: the last lease taken and not given back, live or run out; None = none.
+        lease: None if nobody holds one.
+        drop_at: store time at which the row may be forgotten.
     """
 
     record: Record
-    keep_until: float
     lease: Lease | None = None
+    drop_at: float = 0.0
 
 
-class Word(enum.StrEnum):
-    """What an operation answers; the Redis scripts answer with the same words."""
-
-    DONE = "done"
-    NO = "no"
-    GRANTED = "granted"
-    CHANGED = "changed"
-    HELD = "held"
-    FAILED_LATELY = "failed_lately"
-    GONE = "gone"
-    COMMITTED = "committed"
-    CONDEMNED = "condemned"
-    UNRESOLVED = "unresolved"
-    EXISTS = "exists"
+def fresh(record: Record) -> Row:
+    """The row of a new session."""
+    return Row(record, None, record.keep_until)
 
 
-class Step(msgspec.Struct, frozen=True):
-    """What became of a row, and the answer.
-
-    Attributes:
-        entry: the row afterwards; the same object as before if nothing changed.
-        word: the answer.
-        tell: whether listeners must hear of it.
-        reason: with GONE, why.
-        at: with HELD, the end of the lease; with UNRESOLVED, when the last intent stops counting.
-        outcome: with FAILED_LATELY, the one to adopt.
-    """
-
-    entry: Entry | None
-    word: Word
-    tell: bool = False
-    reason: str = ""
-    at: float = 0.0
-    outcome: Outcome | None = None
+def current(row: Row | None, now: float) -> Row | None:
+    """The row, or None once it may be forgotten."""
+    return row if row is not None and now < row.drop_at else None
 
 
-def living(entry: Entry | None, now: float) -> Entry | None:
-    """The entry, or None once the store may forget it."""
-    return entry if entry is not None and now < entry.keep_until else None
-
-
-def lease_of(entry: Entry, now: float) -> str:
-    """The attempt that holds a live lease, "" if nobody does."""
-    return entry.lease.attempt if entry.lease is not None and now < entry.lease.until else ""
-
-
-def gone(entry: Entry | None) -> str:
-    """Why there is no session to work on, "" if there is one."""
-    return "absent" if entry is None else entry.record.tombstone
-
-
-def create(entry: Entry | None, now: float, record: Record) -> Step:
-    """A new row. The same login asked again has landed before; another's key is refused."""
-    if entry is None:
-        return Step(Entry(record, record.keep_until), Word.DONE)
-    return Step(entry, Word.DONE if entry.record.gen == record.gen else Word.EXISTS)
+def orphaned(row: Row) -> Row:
+    """The row after the death of the only process: no lease, nobody behind the intents."""
+    intents = tuple(replace(intent, holder="") for intent in row.record.intents)
+    return Row(replace(row.record, intents=intents), None, row.drop_at)
 
 
 def acquire(
-    entry: Entry | None, now: float, *, attempt: str, holder: str, gen: str, rt: str, lease_s: float
-) -> Step:
-    """Take the lease and note the intent, or say why not; the order of the checks matters.
-
-    Asked again by the holder, the lease and the intent start anew: the caller's deadline
-    counts from its last question, the store's must not end before that.
-    """
-    if entry is None or entry.record.tombstone:
-        return Step(entry, Word.GONE, reason=gone(entry))
-    record = entry.record
-    if record.gen != gen or record.rt != rt:
-        return Step(entry, Word.CHANGED)
-    owner = lease_of(entry, now)
-    if owner != attempt:
-        if owner:
-            return Step(entry, Word.HELD, at=entry.lease.until if entry.lease else now)
-        outcome = binding(record, now)
-        if outcome is not None:
-            return Step(entry, Word.FAILED_LATELY, outcome=outcome)
-    intents = tuple(
-        intent for intent in record.intents if intent.attempt != attempt and now - intent.at < INTENT_KEEP_S
+    row: Row | None, ask: Ask, now: float
+) -> tuple[Row | None, Granted | Changed | Held | FailedLately | Gone]:
+    """Ask for the right to send the stored refresh token."""
+    gone = _gone(row, now)
+    if row is None or gone is not None:
+        return row, gone or Gone(Ended.ABSENT, now)
+    record, lease = row.record, row.lease
+    if (record.gen, record.rt) != (ask.gen, ask.rt):
+        return row, Changed(record, now)
+    if lease is not None and now < lease.until and lease.attempt != ask.attempt:
+        return row, Held(lease.until - now, now)
+    if lease is None or lease.attempt != ask.attempt or now >= lease.until:
+        outcome = record.outcome
+        binding = record.dead == record.rt or (outcome is not None and now < outcome.not_before)
+        if outcome is not None and outcome.rt == record.rt and binding:
+            return row, FailedLately(outcome, record, now)
+    others = tuple(
+        intent
+        for intent in record.intents
+        if intent.attempt != ask.attempt and now - intent.at < INTENT_KEEP_S
     )
-    intents += (Intent(attempt, holder, rt, now),)
-    entry = replace(entry, record=replace(record, intents=intents), lease=Lease(attempt, now + lease_s))
-    return Step(entry, Word.GRANTED)
+    record = replace(record, intents=(*others, Intent(ask.attempt, ask.holder, record.rt, now)))
+    return Row(record, Lease(ask.attempt, now + ask.lease_s), row.drop_at), Granted(record, now)
 
 
-def binding(record: Record, now: float) -> Outcome | None:
-    """The stored outcome that forbids sending the stored token now, if there is one."""
-    outcome = record.outcome if record.outcome is not None and record.outcome.rt == record.rt else None
-    if record.dead and record.dead == record.rt:
-        return outcome or Outcome(OutcomeKind.DEAD, "", record.rt, "", now)
-    return outcome if outcome is not None and now < outcome.not_before else None
+def renew(row: Row | None, attempt: str, lease_s: float, now: float) -> tuple[Row | None, bool]:
+    """Extend the own lease from now, if it is still held."""
+    if row is None or row.record.tombstone or not _holds(row, attempt, now):
+        return row, False
+    return Row(row.record, Lease(attempt, now + lease_s), row.drop_at), True
 
 
-def renew(entry: Entry | None, now: float, *, attempt: str, lease_s: float) -> Step:
-    """Extend the own live lease. One that ran out is gone even if nobody took it since."""
-    if entry is None or lease_of(entry, now) != attempt:
-        return Step(entry, Word.NO)
-    return Step(replace(entry, lease=Lease(attempt, now + lease_s)), Word.DONE)
-
-
-def commit(
-    entry: Entry | None,
-    now: float,
-    *,
-    attempt: str,
-    consumed_rt: str,
-    acquired_gen: str,
-    tokens: bytes,
-    rt: str,
-    due: float,
-    outcome: Outcome,
-) -> Step:
-    """Persist a reply if the token that it consumed is still the stored one. No lease asked for."""
-    if entry is None:
-        return Step(entry, Word.GONE, reason=gone(entry))
-    record = entry.record
-    if record.gen == attempt:
-        return Step(entry, Word.COMMITTED)
+def commit(row: Row | None, write: Commit, now: float) -> tuple[Row | None, Committed | Changed | Gone]:
+    """Persist a reply, by compare-and-set on the consumed token and the acquired `gen`."""
+    if row is None:
+        return None, Gone(Ended.ABSENT, now)
+    record = row.record
+    if record.gen == write.attempt:
+        return row, Committed(record, now)
     if record.tombstone:
-        return Step(entry, Word.GONE, reason=gone(entry))
-    if record.rt != consumed_rt or record.gen != acquired_gen:
-        return Step(_settle(entry, attempt), Word.CHANGED)
-    entry = _settle(entry, attempt)
+        return row, Gone(record.tombstone, now)
+    row = _let_go(row, write.attempt, lease=True)
+    record = row.record
+    if (record.rt, record.gen) != (write.consumed_rt, write.acquired_gen):
+        return row, Changed(record, now)
     record = replace(
-        entry.record,
-        gen=attempt,
-        rt=rt,
-        tokens=tokens,
-        due=due,
-        outcome=outcome,
-        dead="" if record.dead == consumed_rt else record.dead,
+        record,
+        gen=write.attempt,
+        rt=write.rt,
+        tokens=write.tokens,
+        due=write.due,
+        outcome=write.outcome,
+        dead="" if record.dead == write.consumed_rt else record.dead,
     )
-    return Step(replace(entry, record=record), Word.COMMITTED, tell=True)
+    return Row(record, row.lease, row.drop_at), Committed(record, now)
 
 
-def abandon(entry: Entry | None, now: float, *, attempt: str, outcome: Outcome | None, release: bool) -> Step:
-    """Close the own intent, and the own lease if asked to.
-
-    A dead mark outranks every later outcome of the same token: its own stays.
-    """
-    if entry is None or entry.record.tombstone:
-        return Step(entry, Word.DONE)
-    mine = lease_of(entry, now) == attempt
-    settled = _settle(entry, attempt, release=release)
-    record = settled.record
-    if outcome is not None and mine and outcome.rt == record.rt and not (record.dead and record.dead == record.rt):
-        settled = replace(settled, record=replace(record, outcome=outcome))
-    return Step(settled, Word.DONE)
+def abandon(row: Row | None, attempt: str, outcome: Outcome | None, release: bool, now: float) -> Row | None:
+    """Close the own intent; store the outcome if the lease is still ours; give the lease back."""
+    if row is None or row.record.tombstone:
+        return row
+    record = row.record
+    if outcome is not None and outcome.rt == record.rt and _holds(row, attempt, now):
+        row = Row(replace(record, outcome=outcome), row.lease, row.drop_at)
+    return _let_go(row, attempt, lease=release)
 
 
-def condemn(entry: Entry | None, now: float, *, attempt: str, gen: str, outcome: Outcome) -> Step:
-    """Mark the stored token dead, unless it is another by now or somebody may still bring an answer."""
-    if entry is None or entry.record.tombstone:
-        return Step(entry, Word.GONE, reason=gone(entry))
-    record = entry.record
-    if record.gen != gen or record.rt != outcome.rt:
-        return Step(entry, Word.CHANGED)
+def condemn(
+    row: Row | None, attempt: str, gen: str, outcome: Outcome, now: float
+) -> tuple[Row | None, Condemned | Unresolved | Changed | Gone]:
+    """Mark the stored token dead, unless it is another or somebody may still bring its successor."""
+    gone = _gone(row, now)
+    if row is None or gone is not None:
+        return row, gone or Gone(Ended.ABSENT, now)
+    record = row.record
+    if (record.gen, record.rt) != (gen, outcome.rt):
+        return row, Changed(record, now)
     others = unresolved(record, attempt, now)
     if others:
-        return Step(entry, Word.UNRESOLVED, at=max(intent.at for intent in others) + INTENT_KEEP_S)
-    entry = _settle(entry, attempt)
-    record = replace(entry.record, dead=outcome.rt, outcome=outcome)
-    return Step(replace(entry, record=record), Word.CONDEMNED, tell=True)
+        return row, Unresolved(record, max(intent.at for intent in others) + INTENT_KEEP_S, now)
+    row = _let_go(row, attempt, lease=True)
+    record = replace(row.record, dead=outcome.rt, outcome=outcome)
+    return Row(record, row.lease, row.drop_at), Condemned(record, now)
 
 
-def identify(entry: Entry | None, now: float, *, gen: str, who: bytes, who_id: str) -> Step:
-    """Replace what is known of the person, if the tokens it was learned with are still the stored ones."""
-    if entry is None or entry.record.tombstone or entry.record.gen != gen:
-        return Step(entry, Word.NO)
-    record = replace(entry.record, who=who, who_id=who_id)
-    return Step(replace(entry, record=record), Word.DONE, tell=True)
+def identify(row: Row | None, gen: str, who: bytes, who_id: str) -> tuple[Row | None, bool]:
+    """Replace the identity, if the tokens are still the ones it was learned with."""
+    if row is None or row.record.tombstone or row.record.gen != gen:
+        return row, False
+    return Row(replace(row.record, who=who, who_id=who_id), row.lease, row.drop_at), True
 
 
-def touch(entry: Entry | None, now: float, *, seen: float) -> Step:
-    """Note activity, and with it a later idle limit."""
-    if entry is None or entry.record.tombstone or seen <= entry.record.seen:
-        return Step(entry, Word.DONE)
-    record = replace(entry.record, seen=seen)
-    return Step(replace(entry, record=record, keep_until=record.keep_until), Word.DONE)
+def touch(row: Row | None, seen: float) -> Row | None:
+    """Note activity; time only moves forward."""
+    if row is None or row.record.tombstone or seen <= row.record.seen:
+        return row
+    record = replace(row.record, seen=seen)
+    return Row(record, row.lease, record.keep_until)
 
 
-def end(entry: Entry | None, now: float, *, reason: str, keep_s: float) -> Step:
-    """Write the tombstone; the first one stays as it is, its time to live too."""
-    if entry is None or entry.record.tombstone:
-        return Step(entry, Word.DONE)
-    record = replace(entry.record, tombstone=reason, intents=())
-    return Step(Entry(record, min(now + keep_s, record.keep_until)), Word.DONE, tell=True)
+def end(row: Row | None, reason: str, keep_s: float, now: float) -> tuple[Row | None, Record | None]:
+    """Write the tombstone; the first reason stays."""
+    if row is None:
+        return None, None
+    before = row.record
+    if before.tombstone:
+        return row, before
+    record = replace(before, tombstone=reason, intents=())
+    return Row(record, None, min(now + keep_s, before.keep_until)), before
 
 
-def orphan(entry: Entry) -> Entry:
-    """The entry after a restart of the one process that used it.
-
-    Whoever held the lease is provably gone. Intents stay, without a holder: the request may
-    have been processed, and nobody will come back with its reply.
-    """
-    intents = tuple(replace(intent, holder="") for intent in entry.record.intents)
-    return replace(entry, record=replace(entry.record, intents=intents), lease=None)
+def _gone(row: Row | None, now: float) -> Gone | None:
+    if row is not None and row.record.tombstone:
+        return Gone(row.record.tombstone, now)
+    return None
 
 
-def _settle(entry: Entry, attempt: str, *, release: bool = True) -> Entry:
-    """Without the attempt's intent and, with `release`, its lease: compare-and-delete, never another's."""
-    record = entry.record
-    if any(intent.attempt == attempt for intent in record.intents):
-        record = replace(record, intents=tuple(i for i in record.intents if i.attempt != attempt))
-    lease = None if release and entry.lease is not None and entry.lease.attempt == attempt else entry.lease
-    if record is entry.record and lease is entry.lease:
-        return entry
-    return replace(entry, record=record, lease=lease)
+def _holds(row: Row, attempt: str, now: float) -> bool:
+    return row.lease is not None and row.lease.attempt == attempt and now < row.lease.until
+
+
+def _let_go(row: Row, attempt: str, *, lease: bool) -> Row:
+    """Without the own intent and, by compare-and-delete, without the own lease."""
+    intents = tuple(intent for intent in row.record.intents if intent.attempt != attempt)
+    record = row.record if len(intents) == len(row.record.intents) else replace(row.record, intents=intents)
+    kept = None if lease and row.lease is not None and row.lease.attempt == attempt else row.lease
+    return Row(record, kept, row.drop_at)

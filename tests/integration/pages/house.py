@@ -93,11 +93,11 @@ class PaperOP:
     """An OP without a network. Its ID tokens are unsigned paper; the client's own checks of them
     have their own tests."""
 
+    issuer: str = ISSUER
     away: bool = False
     claims: dict[str, Any] = field(default_factory=lambda: dict(CLAIMS))
     told_by_userinfo: dict[str, Any] | None = None
-    end_session: str = ISSUER + "/logout"
-    userinfo_endpoint: str = ISSUER + "/userinfo"
+    end_session: str = "/logout"
     names_itself: bool = True
     reply: RawReply | None = None
     token_extra: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -112,12 +112,12 @@ class PaperOP:
         if self.away:
             raise OPUnavailable("connection refused")
         return Metadata(
-            issuer=ISSUER,
-            authorization_endpoint=ISSUER + "/authorize",
-            token_endpoint=ISSUER + "/token",
-            jwks_uri=ISSUER + "/jwks",
-            userinfo_endpoint=self.userinfo_endpoint,
-            end_session_endpoint=self.end_session,
+            issuer=self.issuer,
+            authorization_endpoint=self.issuer + "/authorize",
+            token_endpoint=self.issuer + "/token",
+            jwks_uri=self.issuer + "/jwks",
+            userinfo_endpoint=self.issuer + "/userinfo",
+            end_session_endpoint=self.end_session and self.issuer + self.end_session,
             names_itself=self.names_itself,
         )
 
@@ -131,7 +131,7 @@ class PaperOP:
             "redirect_uri": redirect_uri,
             **(extra or {}),
         }
-        return f"{ISSUER}/authorize?{urlencode(params)}"
+        return f"{self.issuer}/authorize?{urlencode(params)}"
 
     def consents(self, location: str, **answer: str) -> str:
         """The address to which the OP sends the browser back."""
@@ -139,7 +139,7 @@ class PaperOP:
         self.asked = asked
         code = f"{CANARY}-code-{random_id()}"
         self.nonces[code] = asked["nonce"]
-        told = {"code": code, "state": asked["state"], "iss": ISSUER, **answer}
+        told = {"code": code, "state": asked["state"], "iss": self.issuer, **answer}
         return f"{asked['redirect_uri']}?{urlencode({k: v for k, v in told.items() if v})}"
 
     async def redeem(self, code: str, verifier: str, *, redirect_uri: str) -> RawReply:

@@ -14,48 +14,59 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from proxy.errors import StoreUnavailable
 from proxy.shell.clock import SystemClock
-from tests.integration.pages.house import ISSUER, House
+from tests.integration.pages.house import House, PaperOP
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SHOTS = os.environ.get("PAGES_SHOTS", "")
-FAR = "https://behind-the-op.example.net"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
 
 
 class Served:
-    """A house on a loopback port."""
+    """A house on a loopback port, its OP on another, the provider behind that OP on a third."""
 
     def __init__(self, **settings: Any) -> None:
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-        self.house = House(url=self.url, clock=SystemClock(), **settings)
+        self.sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+        self.url, self.op_url, self.far_url = (
+            f"http://127.0.0.1:{each.getsockname()[1]}" for each in self.sockets
+        )
+        self.house = House(PaperOP(issuer=self.op_url), url=self.url, clock=SystemClock(), **settings)
         self.server = uvicorn.Server(
-            uvicorn.Config(
-                self._with_app, interface="asgi3", log_config=None, lifespan="off", server_header=False
-            )
+            uvicorn.Config(self._answer, interface="asgi3", log_config=None, lifespan="off")
         )
         self.thread = threading.Thread(target=self._run)
 
-    async def _with_app(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["path"].startswith("/oauth2/"):
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        url = "http://" + dict(scope["headers"])[b"host"].decode()
+        if url == self.url and scope["path"].startswith("/oauth2/"):
             await self.house.app(scope, receive, send)
             return
-        await send(
-            {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/html")]}
-        )
-        await send({"type": "http.response.body", "body": b"<title>The app</title>"})
+        query = {name: values[0] for name, values in parse_qs(scope["query_string"].decode()).items()}
+        to, body = "", "<title>The app</title>"
+        match scope["path"]:
+            case "/authorize":
+                to = self.house.op.consents(f"{self.op_url}/authorize?{scope['query_string'].decode()}")
+            case "/logout":
+                # The OP signs out at the provider behind it before it sends the browser back.
+                to = self.far_url + "/out?" + urlencode({"to": query["post_logout_redirect_uri"]})
+            case "/out":
+                to = query["to"]
+            case "/evil":
+                body = f'<form method="post" action="{self.url}/oauth2/logout"><button>Win</button></form>'
+        headers = [(b"content-type", b"text/html"), *([(b"location", to.encode())] if to else [])]
+        await send({"type": "http.response.start", "status": 302 if to else 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body.encode()})
 
     def _run(self) -> None:
-        asyncio.run(self.server.serve([self.socket]))
+        asyncio.run(self.server.serve(self.sockets))
 
     def __enter__(self) -> Served:
         self.thread.start()
@@ -64,7 +75,8 @@ class Served:
     def __exit__(self, *_: object) -> None:
         self.server.should_exit = True
         self.thread.join(10)
-        self.socket.close()
+        for each in self.sockets:
+            each.close()
 
 
 @pytest.fixture(scope="module")
@@ -76,24 +88,10 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextlib.contextmanager
-def visitor(chromium: Browser, served: Served, **options: Any) -> Iterator[tuple[Page, list[str]]]:
-    """A page whose OP answers from the test, and everything its console complained about."""
+def visitor(chromium: Browser, **options: Any) -> Iterator[tuple[Page, list[str]]]:
+    """A page, and everything that its console complained about."""
     context: BrowserContext = chromium.new_context(**options)
     complaints: list[str] = []
-
-    def op(route: Route, request: Request) -> None:
-        parts = urlsplit(request.url)
-        if parts.path == "/authorize":
-            route.fulfill(status=302, headers={"location": served.house.op.consents(request.url)})
-        elif parts.path == "/logout":
-            # The OP signs out at the provider behind it before it sends the browser back.
-            back = parse_qs(parts.query)["post_logout_redirect_uri"][0]
-            route.fulfill(status=302, headers={"location": f"{FAR}/out?to={back}"})
-        else:
-            route.fulfill(status=302, headers={"location": parse_qs(parts.query)["to"][0]})
-
-    context.route(f"{ISSUER}/**", op)
-    context.route(f"{FAR}/**", op)
     page = context.new_page()
     page.set_default_timeout(10_000)
     page.on("console", lambda message: complaints.append(message.text))
@@ -105,7 +103,7 @@ def visitor(chromium: Browser, served: Served, **options: Any) -> Iterator[tuple
 
 
 def test_sign_in_and_sign_out_by_hand(chromium: Browser) -> None:
-    with Served() as served, visitor(chromium, served) as (page, complaints):
+    with Served() as served, visitor(chromium) as (page, complaints):
         page.goto(served.url + "/oauth2/login?rd=/hello")
         assert page.url == served.url + "/hello"
         page.goto(served.url + "/oauth2/logout")
@@ -119,7 +117,7 @@ def test_sign_in_and_sign_out_by_hand(chromium: Browser) -> None:
 
 
 def test_pages_need_no_javascript(chromium: Browser) -> None:
-    with Served() as served, visitor(chromium, served, java_script_enabled=False) as (page, _):
+    with Served() as served, visitor(chromium, java_script_enabled=False) as (page, _):
         page.goto(served.url + "/oauth2/login?rd=/hello")
         page.goto(served.url + "/oauth2/logout")
         page.get_by_role("button", name="Sign out").click()
@@ -127,13 +125,9 @@ def test_pages_need_no_javascript(chromium: Browser) -> None:
 
 
 def test_a_foreign_page_cannot_sign_anybody_out(chromium: Browser) -> None:
-    with Served() as served, visitor(chromium, served) as (page, _):
+    with Served() as served, visitor(chromium) as (page, _):
         page.goto(served.url + "/oauth2/login?rd=/hello")
-        form = f'<form method=post action="{served.url}/oauth2/logout"><button>Win</button></form>'
-        page.context.route(
-            "http://evil.example/", lambda route: route.fulfill(content_type="text/html", body=form)
-        )
-        page.goto("http://evil.example/")
+        page.goto(served.far_url.replace("127.0.0.1", "localhost") + "/evil")
         page.get_by_role("button").click()
         page.wait_for_url("**/oauth2/logout")
         assert page.get_by_role("heading").inner_text() == "That did not come from here"
@@ -210,7 +204,7 @@ def test_every_page_shows_itself_whole(
     chromium: Browser, name: str, prepare: Any, path: str, heading: str, look: str, options: dict[str, Any]
 ) -> None:
     allow = ("example.com",) if name == "not-allowed" else ()
-    with Served(allow=allow) as served, visitor(chromium, served, **options) as (page, complaints):
+    with Served(allow=allow) as served, visitor(chromium, **options) as (page, complaints):
         if prepare is not None:
             prepare(page, served)
         if name == "store-away":

@@ -1,0 +1,280 @@
+"""The engine under seeded chaos: replicas, a model OP, a model store, faults at every await.
+
+Virtual time, so that each seed is one interleaving that anybody can replay:
+``pytest tests/simulator -k "seed-17"``. The oracle is the OP's own ledger: a session may only be lost if
+a reply was lost after the OP processed the call (and the OP knows no grace), a process died
+then, or somebody signed out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from proxy.core import steps
+from proxy.core.breaker import Breaker
+from proxy.core.providers import PROFILES, Reuse
+from proxy.core.seal import SessionSeal, new_ticket
+from proxy.core.session import Ended, Record, Tokens, store_key
+from proxy.core.timing import RefreshPolicy
+from proxy.core.token_reply import RawReply
+from proxy.errors import NotSent, ReplyLost, StoreUnavailable
+from proxy.shell.blobs import open_tokens, seal_tokens
+from proxy.shell.clock import StoreTime
+from proxy.shell.renewal import Kit, Subject
+from proxy.shell.single_flight import Hooks, SingleFlight
+from proxy.shell.store.memory import MemoryStore
+from tests.virtual import LoopClock, VirtualLoop, run_virtual
+
+SEEDS = range(120)
+MODES = (Reuse.NONE, Reuse.GRACE, Reuse.IDEMPOTENT, Reuse.PUNISHED)
+
+
+@dataclass
+class Ledger:
+    """What the OP knows.
+
+    Attributes:
+        lost: replies that were processed and never read: with zero grace they may cost the session.
+        killed: the family was ended by reuse.
+        open_calls: token calls under way now; `most_open` at most.
+    """
+
+    lost: int = 0
+    killed: bool = False
+    open_calls: int = 0
+    most_open: int = 0
+    issued: list[str] = field(default_factory=lambda: ["rt0"])
+    read: list[str] = field(default_factory=list[str])
+    revoked: list[str] = field(default_factory=list[str])
+
+
+class ChaosOP:
+    """Rotates as its mode says; delays, drops before and drops after processing at random."""
+
+    def __init__(self, mode: Reuse, rng: random.Random, faults: float) -> None:
+        self.mode, self.rng, self.faults = mode, rng, faults
+        self.ledger = Ledger()
+        self.successor: dict[str, str] = {}
+
+    async def connect(self) -> ChaosCall:
+        await asyncio.sleep(self.rng.uniform(0, 0.05))
+        if self.rng.random() < self.faults / 2:
+            raise NotSent("refused")
+        return ChaosCall(self)
+
+    async def revoke(self, token: str, hint: str) -> bool:
+        self.ledger.revoked.append(token)
+        return True
+
+    def process(self, token: str) -> RawReply:
+        if self.ledger.killed:
+            return _error()
+        if self.mode is Reuse.NONE:
+            return _issued(token, "rt0")
+        next_token = self.successor.get(token)
+        if next_token is not None:
+            if self.mode is Reuse.GRACE:
+                return self._rotate(token)
+            if self.mode is Reuse.IDEMPOTENT:
+                return _issued(token, next_token)
+            self.ledger.killed = True
+            return _error()
+        return self._rotate(token)
+
+    def _rotate(self, token: str) -> RawReply:
+        new = f"rt{len(self.ledger.issued)}"
+        self.ledger.issued.append(new)
+        self.successor[token] = new
+        return _issued(token, new)
+
+
+def _issued(old: str, new: str) -> RawReply:
+    body = {"access_token": f"at-{new}-{old}", "refresh_token": new, "expires_in": 60}
+    return RawReply(200, {}, json.dumps(body).encode())
+
+
+def _error() -> RawReply:
+    return RawReply(400, {}, b'{"error":"invalid_grant"}')
+
+
+class ChaosCall:
+    def __init__(self, op: ChaosOP) -> None:
+        self.op = op
+        self.task: asyncio.Task[RawReply] | None = None
+
+    async def refresh(
+        self, refresh_token: str, *, scope: str = "", last_check: Callable[[], bool]
+    ) -> RawReply:
+        if not last_check():
+            raise NotSent("lease")
+        self.task = asyncio.get_running_loop().create_task(self._exchange(refresh_token))
+        try:
+            return await asyncio.shield(self.task)
+        except asyncio.CancelledError:
+            if self.task.cancelled():
+                raise ReplyLost("closed") from None
+            self.task.cancel()
+            raise
+
+    async def _exchange(self, token: str) -> RawReply:
+        op, rng, ledger = self.op, self.op.rng, self.op.ledger
+        ledger.open_calls += 1
+        ledger.most_open = max(ledger.most_open, ledger.open_calls)
+        processed = False
+        try:
+            await asyncio.sleep(rng.choice((0.02, 0.3, 3.0, 14.0, 22.0)) * rng.random())
+            if rng.random() < op.faults:
+                raise ReplyLost("request lost")
+            reply = op.process(token)
+            processed = reply.status == 200
+            await asyncio.sleep(rng.choice((0.0, 0.05, 2.0)) * rng.random())
+            if rng.random() < op.faults:
+                raise ReplyLost("reply lost")
+            if processed:
+                ledger.read.append(json.loads(reply.body)["refresh_token"])
+                processed = False
+            return reply
+        finally:
+            ledger.open_calls -= 1
+            if processed and op.mode is Reuse.PUNISHED:
+                ledger.lost += 1
+
+    async def aclose(self) -> None:
+        if self.task is not None and not self.task.done():
+            self.task.cancel()
+            await asyncio.wait([self.task])
+
+
+class ChaosStore(MemoryStore):
+    """Any call may be slow, fail before it happened, or fail after."""
+
+    def __init__(self, clock: Callable[[], float], rng: random.Random, faults: float) -> None:
+        super().__init__(clock)
+        self.rng, self.faults = rng, faults
+
+    async def _chaos(self, call: Callable[..., Any], *args: Any, **more: Any) -> Any:
+        await asyncio.sleep(self.rng.random() * 0.05)
+        if self.rng.random() < self.faults:
+            raise StoreUnavailable("before")
+        answer = await call(*args, **more)
+        await asyncio.sleep(self.rng.random() * 0.05)
+        if self.rng.random() < self.faults:
+            raise StoreUnavailable("after")
+        return answer
+
+    async def acquire(self, key: str, ask: Any) -> Any:
+        return await self._chaos(super().acquire, key, ask)
+
+    async def renew(self, key: str, attempt: str, lease_s: float) -> bool:
+        return await self._chaos(super().renew, key, attempt, lease_s)
+
+    async def commit(self, key: str, write: Any) -> Any:
+        return await self._chaos(super().commit, key, write)
+
+    async def abandon(self, key: str, attempt: str, outcome: Any, *, release: bool = True) -> None:
+        await self._chaos(super().abandon, key, attempt, outcome, release=release)
+
+    async def condemn(self, key: str, attempt: str, gen: str, outcome: Any) -> Any:
+        return await self._chaos(super().condemn, key, attempt, gen, outcome)
+
+
+class Play:
+    """One seed's cast."""
+
+    def __init__(self, loop: VirtualLoop, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.clock = LoopClock(loop)
+        self.mode = self.rng.choice(MODES)
+        faults = self.rng.choice((0.0, 0.05, 0.2))
+        self.op = ChaosOP(self.mode, self.rng, faults)
+        self.store = ChaosStore(self.clock.now, self.rng, self.rng.choice((0.0, 0.05, 0.2)))
+        self.seal = SessionSeal(new_ticket(self.clock.now()))
+        self.key = store_key(b"session")
+        self.unsaved: list[str] = []
+        self.replicas = [self._replica(n) for n in range(self.rng.randint(1, 3))]
+        self.signed_out = False
+
+    def _replica(self, n: int) -> SingleFlight:
+        async def examine(subject: Subject, result: steps.Result) -> steps.Result:
+            if isinstance(result, steps.Unsaved):
+                self.unsaved.append(result.tokens.refresh_token)
+            return result
+
+        off = self.rng.choice((0.0, -600.0, 600.0))
+        clock = LoopClock(self.clock._loop, off)
+        kit = Kit(
+            store=self.store, op=self.op, profile=PROFILES["generic"], policy=RefreshPolicy(reuse=self.mode),
+            clock=clock, time=StoreTime(clock), journal=None, breaker=Breaker(), holder=f"r{n}",
+            spread=self.rng.random,
+        )  # fmt: skip
+        return SingleFlight(kit, Hooks(examine, lambda key, result, took_s: None), 8)
+
+    async def begin(self) -> None:
+        now = self.clock.now()
+        tokens = Tokens("at0", "rt0", "", "", now - 60, now, "iss", "client")
+        record = Record(
+            gen="g0", rt=self.seal.fingerprint("rt0"), tokens=seal_tokens(self.seal, "g0", tokens), who=b"",
+            who_id="w", born=now, seen=now, end=now + 1e6, idle_s=1e6, due=now, provider="generic", config="",
+        )  # fmt: skip
+        await self.store.create(self.key, record)
+
+    async def record(self) -> Record:
+        snapshot = await self.store.read(self.key)
+        assert snapshot.record is not None
+        return snapshot.record
+
+    async def client(self, until: float) -> None:
+        """Asks some replica for a renewal now and then, with whatever record it last read."""
+        record = await self.record()
+        while self.clock.now() < until:
+            if self.rng.random() < 0.7:
+                record = await self.record()
+            flights = self.rng.choice(self.replicas)
+            await flights.wait(flights.join(Subject(self.key, self.seal, record)), 10.0)
+            await asyncio.sleep(self.rng.choice((0.01, 1.0, 30.0)) * self.rng.random())
+
+    async def run(self) -> None:
+        await self.begin()
+        until = self.clock.now() + 600
+        clients = [asyncio.ensure_future(self.client(until)) for _ in range(self.rng.randint(1, 6))]
+        if self.rng.random() < 0.2:
+            await asyncio.sleep(self.rng.uniform(0, 300))
+            await self.store.end(self.key, Ended.SIGNED_OUT, 1e5)
+            self.signed_out = True
+        await asyncio.gather(*clients)
+        self.store.faults = 0.0
+        for flights in self.replicas:
+            assert await flights.drain(1e5) == 0
+
+
+@pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: f"seed-{seed}")
+def test_chaos_loses_nothing_but_what_cannot_be_had(seed: int) -> None:
+    async def main(loop: VirtualLoop) -> None:
+        play = Play(loop, seed)
+        await play.run()
+        record, ledger = await play.record(), play.op.ledger
+        if play.signed_out:
+            assert record.tombstone == Ended.SIGNED_OUT  # nothing revives it
+            return
+        assert record.tombstone == ""  # nothing but a sign-out writes one here
+        excused = ledger.lost > 0 and play.mode is Reuse.PUNISHED
+        if record.dead or ledger.killed:
+            assert excused, f"lost without an admitted cause: {record.outcome}"
+            return
+        # What is stored is a token that the OP still takes.
+        stored = open_tokens(play.seal, record).refresh_token
+        assert record.rt == play.seal.fingerprint(stored)
+        if play.mode is Reuse.PUNISHED and not excused:
+            assert stored == ledger.issued[-1]
+            assert ledger.most_open <= 1
+        if not excused:
+            assert play.op.process(stored).status == 200
+
+    run_virtual(main)
