@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from proxy.config import Settings, cookie_keys
+from proxy.config import Settings, cookie_keys, warnings
 from proxy.core.breaker import Breaker
 from proxy.core.headers import HeaderPolicy, identity_block
 from proxy.core.identity import ClaimRules, claim, refreshed_identity
@@ -59,15 +59,26 @@ LAG_ALIVE_S = 5.0
 
 
 def serve(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT; the exit status."""
+    """Run until SIGTERM or SIGINT.
+
+    Returns:
+        The exit status: 0 after an orderly end, 1 if a part could not be started.
+
+    Raises:
+        ConfigError: found only now (a kept key file, a client key that cannot sign).
+    """
     import uvloop
 
     set_up_logging(settings.log_level)
+    for warning in warnings(settings):
+        log.warning("configuration", extra={"detail": warning})
     try:
         return uvloop.run(_serve(settings))
+    except ConfigError:
+        raise
     except ProxyError as error:
         log.error("cannot_start", extra={"detail": error.detail or error.message})
-        return 2 if isinstance(error, ConfigError) else 1
+        return 1
 
 
 async def _serve(settings: Settings) -> int:
@@ -75,10 +86,10 @@ async def _serve(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    app = await build(settings)
-    await app.start()
+    service = Service(await join(settings))
+    await service.start()
     await stop.wait()
-    await app.stop()
+    await service.stop()
     return 0
 
 

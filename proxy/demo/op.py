@@ -295,8 +295,10 @@ class DemoOP:
 
     async def token(self, request: Request) -> Response:
         """RFC 6749 §4.1.3 and §6."""
+        fields = await _form(request)
+        # Counted after the last await: whoever reads the ledger finds calls and their ends together.
         self.ledger.token_calls += 1
-        form = _protocol_form(await _form(request))
+        form = _protocol_form(fields)
         self._authenticate(request, form)
         match form.get("grant_type"):
             case "authorization_code":

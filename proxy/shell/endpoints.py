@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -122,15 +123,26 @@ def _wrong_method() -> Page:
 
 
 def _failed(visit: Visit, error: ProxyError) -> Page:
-    away = error.status == 503
+    if error.status != 503:
+        return Page(
+            error.status,
+            "refused",
+            "That did not work",
+            error.message,
+            sign="key",
+            links=(_home(visit),),
+        )
+    request = visit.request
+    again = Link("Try again", visit.origin.url + quote(request.url.path)) if request.method == "GET" else None
     return Page(
-        error.status,
-        "unavailable" if away else "refused",
-        "One moment, please" if away else "That did not work",
+        503,
+        "unavailable",
+        "One moment, please",
         error.message,
-        sign="clock" if away else "key",
-        links=(_home(visit),),
-        retry_after_s=5 if away else None,
+        "Nobody has been signed out because of it.",
+        sign="clock",
+        links=(again or _home(visit),),
+        retry_after_s=5,
     )
 
 

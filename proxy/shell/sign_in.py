@@ -89,8 +89,7 @@ async def _start(visit: Visit, return_to: str, *, another: bool) -> Response:
         created_at=now,
         provider=desk.profile.name,
     )
-    # OIDC Core §3.1.2.1: `login` is the one prompt that every OP understands.
-    extra = {"prompt": "login"} if another else None
+    extra = {"prompt": _prompt_for_another(desk)} if another else None
     url = await desk.op.authorization_url(flow, redirect_uri=visit.address("callback"), extra=extra)
     name = _cookie_name(visit, flow.id)
     value = visit.origin.ring.seal(Purpose.FLOW, name, flow.encode())
@@ -110,6 +109,19 @@ async def _good(desk: Desk, session: OpenSession) -> bool:
     if standing is Standing.EXPIRED:
         return (await desk.keeper.renew(session)).word != "ended"
     return standing is not Standing.SPENT
+
+
+def _prompt_for_another(desk: Desk) -> str:
+    """The `prompt` that makes the OP ask who is there, beside what it is asked anyway.
+
+    Without it the OP would sign the same account in again without a word. Providers for everybody
+    have an account chooser; what the others all understand is ``login`` (OIDC Core §3.1.2.1).
+    """
+    params = desk.settings.authorize_params
+    params = desk.profile.authorize_params if params is None else params
+    words = [word for word in params.get("prompt", "").split() if word != "none"]
+    ask = "select_account" if desk.profile.open_to_all else "login"
+    return " ".join([*words, ask] if ask not in words else words)
 
 
 def _return_target(visit: Visit) -> str:
@@ -374,7 +386,7 @@ def _page_for(visit: Visit, error: ProxyError, return_to: str) -> Page:
             code,
             "We cannot sign you in just now",
             error.message,
-            "Nothing is wrong with your account. Wait a moment, then try again.",
+            "Nothing is wrong with your account.",
             sign="clock",
             links=(Link("Try again", visit.login(return_to)),),
             retry_after_s=RETRY_S,

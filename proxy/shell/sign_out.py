@@ -105,7 +105,9 @@ async def confirm(visit: Visit) -> Response:
     session = await visit.session()
     asked = visit.parameter("rd")
     if session is None:
-        return visit.page(_signed_out(visit, "You are not signed in", "There is nothing to sign out of."))
+        return visit.page(
+            _signed_out(visit, "You are not signed in", "There is nothing to sign out of.", "Sign in")
+        )
     identity = session.identity
     fields = {"token": form_token(session)}
     if asked in visit.desk.settings.post_logout_urls:
@@ -255,14 +257,13 @@ async def logged_out(visit: Visit) -> Response:
             visit,
             "You are signed out",
             "Your session here has ended. On a shared computer, close the browser as well.",
+            "Sign in again",
         )
     )
 
 
-def _signed_out(visit: Visit, title: str, text: str) -> Page:
-    return Page(
-        200, "signed_out", title, text, sign="shut", links=(Link("Sign in again", visit.address("login")),)
-    )
+def _signed_out(visit: Visit, title: str, text: str, label: str) -> Page:
+    return Page(200, "signed_out", title, text, sign="shut", links=(Link(label, visit.address("login")),))
 
 
 def _refuse(visit: Visit) -> Response:

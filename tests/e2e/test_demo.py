@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -21,6 +22,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
+from proxy.cli import main as command
 from proxy.demo.app import SampleApp, Visit, read_token
 from proxy.demo.grants import challenge_of, person_named
 from proxy.demo.op import Client, DemoOP
@@ -28,6 +30,7 @@ from proxy.demo.run import DemoFailed, choose_ports, main
 from proxy.demo.visitor import Visitor, forms
 from proxy.demo.walk import _at_least, _none
 
+ROOT = Path(__file__).parents[2]
 ISSUER = "http://op.test"
 RP = Client("demo", "s3cret: +%", "http://rp.test")
 VERIFIER = "v" * 43
@@ -400,6 +403,27 @@ def test_the_app_escapes_what_it_shows_and_shows_no_token() -> None:
     assert secret not in page.text
     assert len(re.findall(r"<script", page.text)) == 1
     assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+# -- the page that leads here ------------------------------------------------------------------
+
+
+def test_the_readmes_configuration_can_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret")
+    (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    text = re.sub(r'(client_secret_file = )"[^"]+"', rf'\1"{secret}"', block)
+    text = text.replace("/var/lib/nightporter", str(tmp_path))
+    file = tmp_path / "nightporter.toml"
+    file.write_text(text)
+    assert len([line for line in block.splitlines() if not line.startswith("#")]) == 10
+    assert command(["check", "--config", str(file)]) == 0, capsys.readouterr().err
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 # -- the runner --------------------------------------------------------------------------------

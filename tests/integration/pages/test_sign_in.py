@@ -470,6 +470,25 @@ def test_a_login_supersedes_the_session_that_came_with_it() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("profile", "params", "prompt"),
+    [
+        ("generic", None, "login"),
+        ("generic", {"prompt": "consent"}, "consent login"),
+        ("generic", {"prompt": "login"}, "login"),
+        ("generic", {"prompt": "none"}, "login"),
+        # Google issues a refresh token again only with `consent`.
+        ("google", None, "consent select_account"),
+    ],
+)
+def test_another_account_is_asked_for_beside_what_is_asked_anyway(
+    profile: str, params: dict[str, str] | None, prompt: str
+) -> None:
+    house = House(profile=PROFILES[profile], authorize_params=params)
+    there = asyncio.run(Browser(house.app).get("/oauth2/login?account=other"))
+    assert parse_qs(urlsplit(there["location"]).query)["prompt"] == [prompt]
+
+
 # -- what the OP issued --
 
 
