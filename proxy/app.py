@@ -13,34 +13,41 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
 import signal
+import ssl
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from proxy.config import Settings, cookie_keys, warnings
 from proxy.core.breaker import Breaker
-from proxy.core.headers import HeaderPolicy, identity_block
+from proxy.core.headers import HeaderPolicy, Trusted, identity_block
 from proxy.core.identity import ClaimRules, claim, refreshed_identity
 from proxy.core.origin import Origins
 from proxy.core.providers import PROFILES, Profile, Reuse
 from proxy.core.routes import Routes
 from proxy.core.seal import random_id
 from proxy.core.session import Identity, Tokens
-from proxy.core.timing import RefreshPolicy
-from proxy.errors import ConfigError, ProxyError
+from proxy.core.timing import RefreshPolicy, backoff_s
+from proxy.errors import ConfigError, ProxyError, StoreUnavailable
 from proxy.shell.aftercare import Aftercare, IdentityRules
 from proxy.shell.background import Background
 from proxy.shell.clock import StoreTime, SystemClock
 from proxy.shell.door import FrontDoor
 from proxy.shell.journal import Journal
 from proxy.shell.keeper import Keeper
+from proxy.shell.listening import bound
 from proxy.shell.op_client import OPClient, OPConfig
+from proxy.shell.operations import OperationsDoor
 from proxy.shell.renewal import Kit
+from proxy.shell.server import Server, make_pool
 from proxy.shell.sessions import SessionPolicy, Sessions
 from proxy.shell.single_flight import Hooks, SingleFlight
+from proxy.shell.site import Limits, Timeouts
 from proxy.shell.store.memory import MemoryStore
 from proxy.shell.store.sqlite import SqliteStore
 from proxy.shell.store.timed import TimedStore
@@ -221,7 +228,7 @@ async def join(settings: Settings) -> Parts:
     clock = SystemClock()
     telemetry = Telemetry()
     store = TimedStore(await open_store(settings, clock), telemetry.store)
-    time, background, breaker = StoreTime(clock), Background(), Breaker()
+    store_time, background, breaker = StoreTime(clock), Background(), Breaker()
     profile = profile_of(settings)
     policy = refresh_policy(settings, profile)
     origins = Origins(settings.public_urls, cookie_keys(settings))
@@ -244,12 +251,12 @@ async def join(settings: Settings) -> Parts:
         block=headers.block,
         dress=lambda session, forward: front.dress(session, forward),
         clock=clock,
-        time=time,
+        time=store_time,
     )
     keeper = Keeper(
         sessions=sessions,
         flights=lambda: flights,
-        time=time,
+        time=store_time,
         wait_s=settings.refresh.wait_s,
         count=telemetry.refresh,
     )
@@ -258,7 +265,7 @@ async def join(settings: Settings) -> Parts:
         store=store,
         op=op,
         rules=identity_rules(settings, claims),
-        now=time.now,
+        now=store_time.now,
         background=background,
         alarm=lambda check: telemetry.event("refreshed_identity_mismatch", check=check),
     )
@@ -268,7 +275,7 @@ async def join(settings: Settings) -> Parts:
         profile=profile,
         policy=policy,
         clock=clock,
-        time=time,
+        time=store_time,
         journal=journal,
         breaker=breaker,
         holder=random_id(),
@@ -281,7 +288,7 @@ async def join(settings: Settings) -> Parts:
         sessions=sessions,
         keeper=keeper,
         clock=clock,
-        time=time,
+        time=store_time,
         background=background,
         prefix=settings.prefix,
         ttl_s=settings.cache.ttl_s,
@@ -376,3 +383,120 @@ def pages(parts: Parts) -> ASGIApp:
             event=parts.telemetry.event,
         )
     )
+
+
+class Service:
+    """The listeners in front of the parts: start, and the orderly end.
+
+    Args:
+        parts: joined.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._ready = False
+        settings = parts.settings
+        policy = header_policy(parts)
+        limits = Limits(
+            max_head_bytes=settings.limits.max_head_bytes,
+            max_fields=settings.limits.max_fields,
+            max_connections=settings.limits.max_connections,
+            pool_size=settings.limits.pool_size,
+            pool_queue=settings.limits.pool_queue,
+            page_body_bytes=settings.limits.page_body_bytes,
+        )
+        timeouts = Timeouts(
+            head_s=settings.timeouts.head_s,
+            idle_s=settings.timeouts.idle_s,
+            body_idle_s=settings.timeouts.body_idle_s,
+            connect_s=settings.timeouts.connect_s,
+            first_byte_s=settings.timeouts.first_byte_s,
+            tunnel_idle_s=settings.timeouts.tunnel_idle_s,
+        )
+        upstream = settings.upstream_address
+        tls = ssl.create_default_context(cafile=settings.ca_file or None) if upstream.tls else None
+        self._front = Server(
+            parts.front,
+            policy,
+            upstreams=make_pool(
+                policy,
+                host=upstream.host,
+                port=upstream.port,
+                path=upstream.path,
+                tls=tls,
+                limits=limits,
+                timeouts=timeouts,
+            ),
+            pages=lambda: pages(parts),
+            limits=limits,
+            timeouts=timeouts,
+            trusted=Trusted(settings.trusted_proxies),
+            on_done=parts.telemetry.request,
+        )
+        telemetry = parts.telemetry
+        self._operations = Server(
+            OperationsDoor(
+                ready=lambda: self._ready,
+                alive=lambda: telemetry.lag_s < LAG_ALIVE_S,
+                away=self._away,
+                scrape=telemetry.scrape,
+            ),
+            policy,
+        )
+        telemetry.gauges["nightporter_connections"] = (
+            "Open connections from clients.",
+            lambda: self._front.connections,
+        )
+        telemetry.gauges["nightporter_sessions_cached"] = ("Opened sessions.", lambda: len(parts.sessions))
+        telemetry.gauges["nightporter_refreshes_running"] = ("Renewals now.", lambda: len(parts.flights))
+
+    async def start(self) -> None:
+        """Listen and become ready; an OP or a store that is away holds nothing up."""
+        settings, parts = self._parts.settings, self._parts
+        if parts.journal is not None:
+            parts.background.spawn("journal", self._replay(parts.journal))
+        front, operations = settings.listen_address, settings.operations_address
+        await self._operations.start(
+            [bound("operations_listen", host=operations.host, port=operations.port, path=operations.path)]
+        )
+        await self._front.start([bound("listen", host=front.host, port=front.port, path=front.path)])
+        self._lag = asyncio.get_running_loop().create_task(parts.telemetry.watch_lag())
+        gc.collect()
+        gc.freeze()  # what is here now stays: no later collection walks it again
+        self._ready = True
+        log.info("ready", extra={"listen": settings.listen, "public_url": settings.public_url})
+
+    async def stop(self) -> None:
+        """Unready, stop accepting, finish requests and renewals in flight, close."""
+        parts, timeout_s = self._parts, self._parts.settings.timeouts.drain_s
+        self._ready = False
+        log.info("draining")
+        began = time.monotonic()
+        await self._front.drain(timeout_s)
+        left_s = max(1.0, timeout_s - (time.monotonic() - began))
+        lost = await parts.flights.drain(left_s)
+        lost += await parts.background.drain(5.0)
+        self._lag.cancel()
+        await parts.op.close()
+        await parts.store.close()
+        self._operations.close()
+        log.info("stopped", extra={"unfinished": lost})
+
+    def _away(self) -> list[str]:
+        away: list[str] = []
+        if self._parts.sessions.store_away_since is not None:
+            away.append("store")
+        if self._parts.breaker.open:
+            away.append("op")
+        return away
+
+    async def _replay(self, journal: Journal) -> None:
+        tries = 0
+        while True:
+            try:
+                await journal.replay(self._parts.store)
+            except StoreUnavailable:
+                tries += 1
+                await asyncio.sleep(backoff_s(tries, 0.5))
+            else:
+                return

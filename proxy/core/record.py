@@ -22,7 +22,7 @@ from proxy.core.answers import (
     Held,
     Unresolved,
 )
-from proxy.core.session import INTENT_KEEP_S, Ended, Intent, Outcome, Record, unresolved
+from proxy.core.session import INTENT_KEEP_S, Ended, Intent, Outcome, OutcomeKind, Record, unresolved
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -80,9 +80,8 @@ def acquire(
     if lease is not None and now < lease.until and lease.attempt != ask.attempt:
         return row, Held(lease.until - now, now)
     if lease is None or lease.attempt != ask.attempt or now >= lease.until:
-        outcome = record.outcome
-        binding = record.dead == record.rt or (outcome is not None and now < outcome.not_before)
-        if outcome is not None and outcome.rt == record.rt and binding:
+        outcome = _binding(record, now)
+        if outcome is not None:
             return row, FailedLately(outcome, record, now)
     others = tuple(
         intent
@@ -126,11 +125,15 @@ def commit(row: Row | None, write: Commit, now: float) -> tuple[Row | None, Comm
 
 
 def abandon(row: Row | None, attempt: str, outcome: Outcome | None, release: bool, now: float) -> Row | None:
-    """Close the own intent; store the outcome if the lease is still ours; give the lease back."""
+    """Close the own intent; store the outcome if the lease is still ours; give the lease back.
+
+    The verdict on a dead token outranks whatever else its senders were told.
+    """
     if row is None or row.record.tombstone:
         return row
     record = row.record
-    if outcome is not None and outcome.rt == record.rt and _holds(row, attempt, now):
+    spoken_of = outcome is not None and outcome.rt == record.rt and not _is_dead(record)
+    if spoken_of and _holds(row, attempt, now):
         row = Row(replace(record, outcome=outcome), row.lease, row.drop_at)
     return _let_go(row, attempt, lease=release)
 
@@ -185,13 +188,30 @@ def _gone(row: Row | None, now: float) -> Gone | None:
     return None
 
 
+def _is_dead(record: Record) -> bool:
+    return bool(record.dead) and record.dead == record.rt
+
+
+def _binding(record: Record, now: float) -> Outcome | None:
+    """The outcome that forbids sending the stored token now; None if it may be sent."""
+    outcome = record.outcome if record.outcome is not None and record.outcome.rt == record.rt else None
+    if _is_dead(record):
+        return outcome or Outcome(OutcomeKind.DEAD, "", record.rt, "", now)
+    return outcome if outcome is not None and now < outcome.not_before else None
+
+
 def _holds(row: Row, attempt: str, now: float) -> bool:
     return row.lease is not None and row.lease.attempt == attempt and now < row.lease.until
 
 
 def _let_go(row: Row, attempt: str, *, lease: bool) -> Row:
-    """Without the own intent and, by compare-and-delete, without the own lease."""
+    """Without the own intent and, by compare-and-delete, without the own lease.
+
+    The same object if there was neither: nothing to write then.
+    """
     intents = tuple(intent for intent in row.record.intents if intent.attempt != attempt)
     record = row.record if len(intents) == len(row.record.intents) else replace(row.record, intents=intents)
     kept = None if lease and row.lease is not None and row.lease.attempt == attempt else row.lease
+    if record is row.record and kept is row.lease:
+        return row
     return Row(record, kept, row.drop_at)

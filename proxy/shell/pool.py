@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from time import monotonic
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -35,7 +36,9 @@ class Pool:
         path: of its unix socket, instead.
         tls: context to speak TLS with.
         heads: reads its response heads.
-        clock: the site's coarse clock, seconds.
+
+    Attributes:
+        now: the coarse clock, monotonic seconds; moved by `sweep`.
     """
 
     def __init__(
@@ -46,13 +49,12 @@ class Pool:
         path: str = "",
         tls: ssl.SSLContext | None = None,
         heads: ResponseHeads,
-        clock: Callable[[], float],
         limits: Limits,
         timeouts: Timeouts,
     ) -> None:
         self._host, self._port, self._path, self._tls = host, port, path, tls
         self._heads = heads
-        self._clock = clock
+        self.now = monotonic()
         self._size = limits.pool_size
         self._max_waiting = limits.pool_queue
         self._timeouts = timeouts
@@ -97,7 +99,7 @@ class Pool:
             error = UpstreamError(503, "The application has too many requests at the moment.")
             asyncio.get_running_loop().call_soon(waiter.not_connected, error)
         else:
-            self._waiting.append((waiter, self._clock() + self._timeouts.queue_s))
+            self._waiting.append((waiter, self.now + self._timeouts.queue_s))
 
     def forget(self, waiter: Waiter) -> None:
         """An exchange ended before it got its connection; one being opened goes idle."""
@@ -116,7 +118,7 @@ class Pool:
         elif self._waiting:
             self._waiting.popleft()[0].connected(up, True)
         else:
-            up.idle_until = self._clock() + self._timeouts.upstream_idle_s
+            up.idle_until = self.now + self._timeouts.upstream_idle_s
             self._idle[up] = None
 
     def gone(self, up: Upstream) -> None:
@@ -131,6 +133,7 @@ class Pool:
         Args:
             now: the site's clock, seconds.
         """
+        self.now = now
         for up in [up for up in self._idle if up.idle_until <= now]:
             self._idle.pop(up, None)
             up.transport.close()

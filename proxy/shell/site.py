@@ -63,6 +63,8 @@ class Timeouts:
         body_idle_s: silence within a body, or a peer that takes nothing, either way.
         connect_s: connecting to the app, TLS included.
         queue_s: waiting for a connection to the app when all are taken.
+        decide_s: the door's longest answer; then 503, because a door that hangs must not
+            keep connections for ever.
         first_byte_s: from the request's last byte to the app's first → 504.
         tunnel_idle_s: silence in a tunnel or an event stream.
         page_body_s: reading a body posted to our own pages.
@@ -77,6 +79,7 @@ class Timeouts:
     body_idle_s: float = 60.0
     connect_s: float = 5.0
     queue_s: float = 5.0
+    decide_s: float = 60.0
     first_byte_s: float = 60.0
     tunnel_idle_s: float = 3_600.0
     page_body_s: float = 10.0

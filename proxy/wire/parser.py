@@ -81,6 +81,11 @@ class MessageReader:
         raise NotImplementedError
 
     @property
+    def feeding(self) -> bool:
+        """Whether a sink is being called right now; `release` then only lifts the hold."""
+        return self._feeding
+
+    @property
     def waiting(self) -> bool:
         """Whether bytes wait in here."""
         return self._partial is not None

@@ -93,7 +93,7 @@ class Watch:
     complaints: list[str] = field(default_factory=list)
 
     def start(self) -> None:
-        self.page.on("response", self.answers.append)
+        self.page.on("response", lambda answer: self.answers.append(answer))
         self.page.on("framenavigated", lambda frame: self.moves.append(frame.url))
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))

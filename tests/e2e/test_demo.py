@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from proxy.cli import main as command
 from proxy.demo.app import SampleApp, Visit, read_token
 from proxy.demo.grants import challenge_of, person_named
 from proxy.demo.op import Client, DemoOP
-from proxy.demo.run import DemoFailed, choose_ports, main
+from proxy.demo.run import DemoFailed, House, choose_ports, main
 from proxy.demo.visitor import Visitor, forms
 from proxy.demo.walk import _at_least, _none
 
@@ -444,6 +445,29 @@ def test_a_port_that_was_asked_for_and_is_taken_is_said(
         choose_ports(taken_port)
     assert main(["--headless", "--port", str(taken_port)]) == 1
     assert f"Port {taken_port} is in use" in capsys.readouterr().err
+
+
+def test_a_child_that_falls_is_named_and_none_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    spawn = House._spawn
+
+    def watched(self: House, *rest: Any) -> None:
+        spawn(self, *rest)
+        started.append(self._children[-1].process)
+
+    monkeypatch.setattr(House, "_spawn", watched)
+    monkeypatch.setattr(House, "configuration", lambda self: {"NIGHTPORTER_ISSUER": "nonsense"})
+    assert main(["--headless"]) == 1
+    said = capsys.readouterr().err
+    assert "The nightporter ended while starting" in said
+    assert "problem(s) in the configuration" in said
+    assert len(started) == 3
+    assert all(process.poll() is not None for process in started)
+    logs = Path(re.findall(r"The logs are in (\S+)", said)[0])
+    assert (logs / "nightporter.log").exists()
+    shutil.rmtree(logs)
 
 
 def test_four_different_ports_are_chosen() -> None:

@@ -2,12 +2,16 @@
 
 One connection on one thread of its own, so the loop never waits for a disk. Every change is
 synced before it is answered: a rotated refresh token that was acknowledged survives a power
-cut. Calls that queue up while a sync is under way share the next one.
+cut. Calls that queue up while a sync is under way share the next one; reads among them do
+not wait for it.
+
+A call whose task is cancelled runs on, and its listeners hear of it: only the answer is dropped.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
@@ -15,22 +19,29 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from proxy.core import record as rules
+from proxy.core.answers import Changed, Commit, Committed, Condemned, Gone, Snapshot, Unresolved
 from proxy.core.record import Row
+from proxy.core.session import Outcome, Record
 from proxy.errors import StoreUnavailable
 from proxy.shell.store.embedded import Answer, Change, EmbeddedStore
 
 log = logging.getLogger("nightporter.store")
 
+T = TypeVar("T")
+
 SCHEMA_VERSION = 1
 _PURGE_EVERY = 64
+_PURGE_ROWS = 256
 _BATCH = 128
+_PAGE = 256
+_WAL_BYTES = 16 * 1024 * 1024
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Row).decode
@@ -41,9 +52,31 @@ CREATE TABLE IF NOT EXISTS session (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS session_drop_at ON session (drop_at);
 CREATE TABLE IF NOT EXISTS flow (id TEXT PRIMARY KEY, drop_at REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS flow_drop_at ON flow (drop_at);
 """
 
+_LOCKED = "locked by another program: close the tool that holds it"
+_REMEDIES = {
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_LOCKED: _LOCKED,
+    sqlite3.SQLITE_FULL: "the disk is full: free some space",
+    sqlite3.SQLITE_READONLY: "read-only: make the file and its directory writable for this user",
+    sqlite3.SQLITE_PERM: "no permission: make the file and its directory writable for this user",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened: its directory must exist and be writable for this user",
+    sqlite3.SQLITE_CORRUPT: "damaged: restore the file or start with another",
+    sqlite3.SQLITE_NOTADB: "not a database: name another file",
+    sqlite3.SQLITE_IOERR: "the disk fails: look at the kernel's log",
+}
+_DBMOVED = 1032  # SQLITE_READONLY_DBMOVED (sqlite.org/rescode.html); 3.11's module has no name for it
+
 Work = Callable[[sqlite3.Connection], Any]
+
+
+class _Call(NamedTuple):
+    work: Work
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+    reads: bool
 
 
 class SqliteStore(EmbeddedStore):
@@ -51,21 +84,25 @@ class SqliteStore(EmbeddedStore):
 
     Args:
         path: of the file; its directory must exist.
-        clock: the store's time, Unix seconds.
+        clock: the store's time, Unix seconds; called on the store's thread.
         wait_s: how long to wait for another process to let go of the file (a restart).
+        busy_s: how long a write waits for another program (an operator's shell) that locks the file.
     """
 
-    def __init__(self, path: str | Path, clock: Callable[[], float], *, wait_s: float = 10.0) -> None:
+    def __init__(
+        self, path: str | Path, clock: Callable[[], float], *, wait_s: float = 10.0, busy_s: float = 5.0
+    ) -> None:
         super().__init__()
         self._path = Path(path)
         self._clock = clock
         self._wait_s = wait_s
-        self._queue: deque[tuple[Work, asyncio.Future[Any], asyncio.AbstractEventLoop]] = deque()
+        self._busy_s = busy_s
+        self._queue: deque[_Call] = deque()
         self._wake = threading.Condition()
         self._closing = False
         self._thread: threading.Thread | None = None
-        self._lock: IO[bytes] | None = None
         self._changes = 0
+        self._running: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
         """Take the file and make it ready.
@@ -73,11 +110,32 @@ class SqliteStore(EmbeddedStore):
         Raises:
             StoreUnavailable: it cannot be had; the detail says why and what to do.
         """
+        if self._thread is not None and self._thread.is_alive():
+            raise StoreUnavailable(f"the SQLite store {self._path} is open already")
+        self._closing = False
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[Any] = loop.create_future()
         self._thread = threading.Thread(target=self._work, args=(ready, loop), name="sqlite", daemon=True)
         self._thread.start()
-        await ready
+        try:
+            await ready
+        except asyncio.CancelledError:
+            self._stop()
+            raise
+
+    async def close(self) -> None:
+        self._stop()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join, 10.0)
+        if self._running:
+            await asyncio.wait(self._running)
+
+    def _stop(self) -> None:
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+
+    # -- operations --
 
     async def _change(self, key: str, change: Change[Answer]) -> Answer:
         def work(db: sqlite3.Connection) -> Answer:
@@ -98,79 +156,121 @@ class SqliteStore(EmbeddedStore):
 
         return await self._run(work)
 
+    async def read(self, key: str) -> Snapshot:
+        def work(db: sqlite3.Connection) -> Snapshot:
+            now = self._clock()
+            row = rules.current(self._load(db, key), now)
+            return Snapshot(row.record if row is not None else None, now)
+
+        return await self._run(work, reads=True)
+
     async def spend_flow(self, flow_id: str, keep_s: float) -> bool:
         def work(db: sqlite3.Connection) -> bool:
             now = self._clock()
-            db.execute("DELETE FROM flow WHERE drop_at <= ?", (now,))
-            done = db.execute("INSERT OR IGNORE INTO flow VALUES (?, ?)", (flow_id, now + keep_s))
+            db.execute(
+                "DELETE FROM flow WHERE id IN (SELECT id FROM flow WHERE drop_at <= ? LIMIT ?)",
+                (now, _PURGE_ROWS),
+            )
+            done = db.execute(
+                "INSERT INTO flow VALUES (?, ?) ON CONFLICT (id) "
+                "DO UPDATE SET drop_at = excluded.drop_at WHERE drop_at <= ?",
+                (flow_id, now + keep_s, now),
+            )
             return done.rowcount == 1
 
         return await self._run(work)
 
-    async def close(self) -> None:
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, 10.0)
+    # What listeners hear of goes through `_whole`: the change will land, so they must hear.
 
-    # -- the thread --
+    async def commit(self, key: str, write: Commit) -> Committed | Changed | Gone:
+        return await self._whole(super().commit(key, write))
 
-    async def _run(self, work: Work) -> Any:
+    async def abandon(self, key: str, attempt: str, outcome: Outcome | None, *, release: bool = True) -> None:
+        await self._whole(super().abandon(key, attempt, outcome, release=release))
+
+    async def condemn(
+        self, key: str, attempt: str, gen: str, outcome: Outcome
+    ) -> Condemned | Unresolved | Changed | Gone:
+        return await self._whole(super().condemn(key, attempt, gen, outcome))
+
+    async def identify(self, key: str, gen: str, who: bytes, who_id: str) -> bool:
+        return await self._whole(super().identify(key, gen, who, who_id))
+
+    async def end(self, key: str, reason: str, keep_s: float) -> Record | None:
+        return await self._whole(super().end(key, reason, keep_s))
+
+    async def _whole(self, operation: Coroutine[Any, Any, T]) -> T:
+        """Run `operation` to its end, whatever becomes of the caller's task."""
+        task = asyncio.get_running_loop().create_task(operation)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def _run(self, work: Work, *, reads: bool = False) -> Any:
         """Queue `work`; a cancelled caller leaves it to finish and nobody else gets its answer."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         with self._wake:
             if self._closing or self._thread is None or not self._thread.is_alive():
                 raise StoreUnavailable("the SQLite store is closed")
-            self._queue.append((work, future, loop))
+            self._queue.append(_Call(work, future, loop, reads))
             self._wake.notify()
         return await asyncio.shield(future)
 
-    def _work(self, ready: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
-        try:
-            db = self._prepare()
-        except StoreUnavailable as error:
-            loop.call_soon_threadsafe(ready.set_exception, error)
-            return
-        except (sqlite3.Error, OSError) as error:
-            loop.call_soon_threadsafe(ready.set_exception, self._translated(error))
-            return
-        loop.call_soon_threadsafe(ready.set_result, None)
-        try:
-            while batch := self._next_batch():
-                self._batch(db, batch)
-        finally:
-            db.close()
-            if self._lock is not None:
-                self._lock.close()
+    # -- the thread --
 
-    def _next_batch(self) -> list[tuple[Work, asyncio.Future[Any], asyncio.AbstractEventLoop]]:
+    def _work(self, ready: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
+        lock_fd = -1
+        db: sqlite3.Connection | None = None
+        try:
+            try:
+                if not self._path.parent.is_dir():
+                    raise StoreUnavailable(
+                        f"the directory {self._path.parent} of the SQLite store does not exist"
+                    )
+                lock_fd = self._take_lock()
+                db = self._connect()
+                self._prepare(db)
+            except (StoreUnavailable, sqlite3.Error, OSError) as error:
+                _answer(loop, ready, None, self._translated(error))
+                return
+            _answer(loop, ready, None, None)
+            while batch := self._next_batch():
+                reads = [call for call in batch if call.reads]
+                writes = [call for call in batch if not call.reads]
+                if reads:
+                    self._batch(db, "BEGIN", reads)
+                if writes:
+                    self._batch(db, "BEGIN IMMEDIATE", writes)
+        finally:
+            # The lock last: whoever gets it may rely on nobody else having the file.
+            if db is not None:
+                db.close()
+            if lock_fd >= 0:
+                os.close(lock_fd)
+
+    def _next_batch(self) -> list[_Call]:
         with self._wake:
             while not self._queue and not self._closing:
                 self._wake.wait()
             return [self._queue.popleft() for _ in range(min(len(self._queue), _BATCH))]
 
-    def _batch(
-        self,
-        db: sqlite3.Connection,
-        batch: list[tuple[Work, asyncio.Future[Any], asyncio.AbstractEventLoop]],
-    ) -> None:
+    def _batch(self, db: sqlite3.Connection, begin: str, batch: list[_Call]) -> None:
         """Do several calls under one sync; none is answered before it."""
-        answers: list[tuple[asyncio.Future[Any], asyncio.AbstractEventLoop, Any, Exception | None]] = []
+        answers: list[tuple[Any, Exception | None]] = []
         try:
-            db.execute("BEGIN IMMEDIATE")
-            for work, future, loop in batch:
+            db.execute(begin)
+            for call in batch:
                 db.execute("SAVEPOINT one")
                 try:
-                    answer, problem = work(db), None
+                    answer, problem = call.work(db), None
                 except sqlite3.Error:
                     raise
                 except Exception as error:
                     db.execute("ROLLBACK TO one")
                     answer, problem = None, error
                 db.execute("RELEASE one")
-                answers.append((future, loop, answer, problem))
+                answers.append((answer, problem))
             db.execute("COMMIT")
         except sqlite3.Error as error:
             if db.in_transaction:
@@ -178,58 +278,77 @@ class SqliteStore(EmbeddedStore):
                     db.execute("ROLLBACK")
                 except sqlite3.Error:
                     log.exception("rollback_failed")
-            failed = self._translated(error)
-            log.error("store_failed", extra={"detail": failed.detail})
-            answers = [(future, loop, None, failed) for _, future, loop in batch]
-        for future, loop, answer, problem in answers:
-            try:
-                loop.call_soon_threadsafe(_settle, future, answer, problem)
-            except RuntimeError:
-                log.warning("store_answer_unwanted")  # the loop has closed under the call
+            log.error("store_failed", extra={"detail": self._translated(error).detail})
+            answers = [(None, self._translated(error)) for _ in batch]
+        for call, (answer, problem) in zip(batch, answers, strict=True):
+            _answer(call.loop, call.future, answer, problem)
 
-    def _prepare(self) -> sqlite3.Connection:
-        if not self._path.parent.is_dir():
-            raise StoreUnavailable(f"the directory {self._path.parent} of the SQLite store does not exist")
-        self._lock = self._take_lock()
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        db = sqlite3.connect(self._path, isolation_level=None, timeout=5.0)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
+    def _connect(self) -> sqlite3.Connection:
+        # SQLite gives its -wal and -shm the mode of the file.
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(fd, 0o600)
+        finally:
+            os.close(fd)
+        return sqlite3.connect(self._path, isolation_level=None, timeout=self._busy_s)
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        """Check whose file it is, make the tables, bury what a process that is gone left open."""
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise StoreUnavailable(
                 f"{self._path} was written by a newer version (schema {version}, this one knows "
                 f"{SCHEMA_VERSION}): start that version, or another file"
             )
-        db.executescript(_SCHEMA)
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and not {"session", "flow"} & tables:
+            raise StoreUnavailable(f"{self._path} is another program's database: name another file")
+        mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise StoreUnavailable(
+                f"{self._path}: this file system cannot do write-ahead logging (journal mode stays {mode}): "
+                "use a local disk"
+            )
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+        db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         self._orphan(db)
-        return db
+        _sync_directory(self._path.parent)
 
-    def _take_lock(self) -> IO[bytes]:
-        file = os.fdopen(os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+    def _take_lock(self) -> int:
+        """The open lock file. It stays when we go: to remove it would let two processes lock two files."""
+        fd = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         until = time.monotonic() + self._wait_s
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    file.close()
-                    raise StoreUnavailable(
-                        f"{self._path} is in use by another process: the SQLite store is for one "
-                        "process; stop the other one, or use a shared store"
-                    ) from None
-                time.sleep(0.05)
-            else:
-                return file
+        try:
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return fd
+                except BlockingIOError:
+                    if time.monotonic() >= until or self._closing:
+                        raise StoreUnavailable(
+                            f"{self._path} is in use by another process: the SQLite store is for one "
+                            "process; stop the other one, or use a shared store"
+                        ) from None
+                    time.sleep(0.05)
+        except BaseException:
+            os.close(fd)
+            raise
 
     def _orphan(self, db: sqlite3.Connection) -> None:
         """Whoever held leases is gone: free them; the intents stay, with nobody behind them."""
         db.execute("BEGIN IMMEDIATE")
-        for key, blob in db.execute("SELECT key, row FROM session").fetchall():
-            row = self._decoded(key, blob)
-            if row is not None and (row.lease is not None or any(i.holder for i in row.record.intents)):
-                db.execute("UPDATE session SET row = ? WHERE key = ?", (_encode(rules.orphaned(row)), key))
+        last = ""
+        while page := db.execute(
+            "SELECT key, row FROM session WHERE key > ? ORDER BY key LIMIT ?", (last, _PAGE)
+        ).fetchall():
+            for key, blob in page:
+                row = self._decoded(key, blob)
+                if row is not None and (row.lease is not None or any(i.holder for i in row.record.intents)):
+                    db.execute(
+                        "UPDATE session SET row = ? WHERE key = ?", (_encode(rules.orphaned(row)), key)
+                    )
+            last = page[-1][0]
         db.execute("COMMIT")
 
     def _load(self, db: sqlite3.Connection, key: str) -> Row | None:
@@ -240,7 +359,7 @@ class SqliteStore(EmbeddedStore):
     def _decoded(key: str, blob: bytes) -> Row | None:
         try:
             return _decode(blob)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, TypeError, ValueError):
             log.error("record_unreadable", extra={"session": key[:12]})
             return None
 
@@ -249,19 +368,43 @@ class SqliteStore(EmbeddedStore):
         if self._changes % _PURGE_EVERY == 0:
             db.execute(
                 "DELETE FROM session WHERE key IN "
-                "(SELECT key FROM session WHERE drop_at <= ? ORDER BY drop_at LIMIT 256)",
-                (now,),
+                "(SELECT key FROM session WHERE drop_at <= ? ORDER BY drop_at LIMIT ?)",
+                (now, _PURGE_ROWS),
             )
 
     def _translated(self, error: Exception) -> StoreUnavailable:
-        text = str(error) if isinstance(error, sqlite3.Error) else (getattr(error, "strerror", "") or "")
-        if "malformed" in text or "not a database" in text:
-            text += ": restore the file or start with another"
-        elif "full" in text:
-            text += ": free disk space"
-        elif "readonly" in text or "ermission" in text:
-            text += ": make the file and its directory writable for this user"
-        return StoreUnavailable(f"SQLite store {self._path.name}: {text}")
+        if isinstance(error, StoreUnavailable):
+            return error
+        if isinstance(error, sqlite3.Error):
+            code = int(getattr(error, "sqlite_errorcode", 0))
+            moved = "moved or deleted while in use: restart"
+            text = moved if code == _DBMOVED else _REMEDIES.get(code & 0xFF, "SQLite failed")
+            text += f" ({error})"
+        elif isinstance(error, OSError) and error.errno == errno.EISDIR:
+            text = "is a directory: name a file"
+        else:
+            text = f"{getattr(error, 'strerror', '')}: make the file and its directory writable for this user"
+        unavailable = StoreUnavailable(f"SQLite store {self._path}: {text}")
+        unavailable.__cause__ = error
+        return unavailable
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the names of new files as durable as what is in them."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _answer(
+    loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], answer: Any, problem: Exception | None
+) -> None:
+    try:
+        loop.call_soon_threadsafe(_settle, future, answer, problem)
+    except RuntimeError:
+        log.warning("store_answer_unwanted")  # the loop has closed under the call
 
 
 def _settle(future: asyncio.Future[Any], answer: Any, problem: Exception | None) -> None:

@@ -1,0 +1,604 @@
+"""The client's side: one connection, one request after another.
+
+It reads heads, asks the door, and carries the verdict out; it decides nothing. While a
+request is decided or served, the reader holds what follows it (`wire/parser.py`), and the
+valve keeps more from being read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Awaitable
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Final, cast
+
+from proxy.core.gate import Answer, Forward, Pages, Verdict
+from proxy.errors import BadRequest, ProxyError, UpstreamError
+from proxy.shell.answering import answer_bytes, error_answer
+from proxy.shell.relay import Relay
+from proxy.shell.site import Done, Peer, Site, log
+from proxy.wire.exchange import WAITING
+from proxy.wire.head import RequestHead
+from proxy.wire.readers import RequestReader
+from proxy.wire.valve import AUTH, PIPELINE, Valve
+
+if TYPE_CHECKING:
+    from proxy.shell.tunnel import Tunnel
+
+# What a connection is doing.
+IDLE: Final = 0
+READING: Final = 1
+"""A head has begun."""
+DECIDING: Final = 2
+BUSY: Final = 3
+DISCARDING: Final = 4
+"""An answer is ready; the rest of the request that is already here is thrown away."""
+PAGE: Final = 5
+"""The body of a request for one of our pages is collected."""
+LINGER: Final = 6
+"""The last answer is written; what the client still sends is thrown away (RFC 9112 §9.6)."""
+TUNNEL: Final = 7
+GONE: Final = 8
+
+_FULL_HOUSE = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nCache-Control: no-store\r\n"
+    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+)
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Downstream(asyncio.Protocol):
+    """A client's connection.
+
+    Attributes:
+        deadline: when `expire` is called, on the site's clock.
+        half_closed: the client sends no more, but may still read.
+        valve: whether it is read.
+    """
+
+    __slots__ = (
+        "_block",
+        "_block_host",
+        "_full",
+        "_head",
+        "_page_body",
+        "_pending",
+        "_phase",
+        "_relay",
+        "_started",
+        "_task",
+        "_tunnel",
+        "_unsent",
+        "deadline",
+        "half_closed",
+        "peer",
+        "reader",
+        "site",
+        "transport",
+        "valve",
+    )
+
+    transport: asyncio.Transport
+    valve: Valve
+    peer: Peer
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.reader = RequestReader(site.request_heads, self)
+        self.deadline = 0.0
+        self.half_closed = False
+        self._phase = IDLE
+        self._full = False
+        self._head: RequestHead | None = None
+        self._relay: Relay | None = None
+        self._tunnel: Tunnel | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._pending: tuple[Answer, str] | None = None
+        self._page_body: bytearray | None = None
+        self._started = 0.0
+        self._unsent = 1 << 62
+        self._block = b""
+        self._block_host: bytes | None = None
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        site = self.site
+        self.transport = cast(asyncio.Transport, transport)
+        self.valve = Valve(self.transport)
+        name = cast("tuple[str, int] | str | bytes | None", transport.get_extra_info("peername"))
+        address = name[0] if isinstance(name, tuple) else ""
+        tls = transport.get_extra_info("sslcontext") is not None
+        self.peer = Peer(address, site.trusts(address), tls)
+        if len(site.connections) >= site.limits.max_connections:
+            site.counters.refused += 1
+            self._phase = GONE
+            self.transport.write(_FULL_HOUSE)
+            self.transport.close()
+            return
+        self.transport.set_write_buffer_limits(high=site.limits.write_buffer_bytes)
+        site.counters.accepted += 1
+        site.connections.add(self)
+        self.deadline = site.now + site.timeouts.head_s
+
+    def data_received(self, data: bytes) -> None:
+        if self._tunnel is not None:
+            self._tunnel.from_client(data)
+            return
+        if self._phase >= LINGER:
+            return
+        try:
+            self.reader.feed(data)
+        except ProxyError as error:
+            self._refuse(error)
+            return
+        if self.reader.waiting or self._phase != BUSY or self.valve.reasons or self.half_closed:
+            self._settle()
+        relay = self._relay
+        if relay is not None:
+            relay.flush_upload()
+
+    def eof_received(self) -> bool:
+        if self._tunnel is not None:
+            return self._tunnel.client_ended()
+        if self.peer.tls or self._phase in (IDLE, READING, PAGE, LINGER, GONE):
+            return False
+        # A half-close or a hang-up: only a write tells (see `Timeouts.half_close_s`).
+        self.half_closed = True
+        self.deadline = min(self.deadline, self.site.now + self.site.timeouts.half_close_s)
+        self._settle()
+        return self._phase != GONE
+
+    def pause_writing(self) -> None:
+        self._full = True
+        self._client_full(True)
+        if self._phase != LINGER:
+            self.deadline = self.site.now + self.site.timeouts.body_idle_s
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._client_full(False)
+        if self._phase == IDLE:
+            self._advance()
+
+    def _client_full(self, full: bool) -> None:
+        if self._tunnel is not None:
+            self._tunnel.client_full(full)
+        elif self._relay is not None:
+            self._relay.client_full(full)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        relay, tunnel, phase = self._relay, self._tunnel, self._phase
+        self._phase = GONE
+        if self._task is not None:
+            self._task.cancel()  # only our own waiting: the door shields what must live on
+            self._task = None
+        if tunnel is not None:
+            self._tunnel = None
+            tunnel.client_gone()
+            if relay is not None:
+                self._report(relay.status, relay, "client_gone")
+        elif relay is not None:
+            relay.client_gone()
+            self.site.counters.aborted += 1
+            self._report(relay.status or 499, relay, "client_gone")
+        elif phase in (DECIDING, PAGE) and self._head is not None:
+            self._report(499, None, "client_gone")
+        self._relay = None
+        self.site.forget(self)
+
+    # Requests, as the reader finds them
+
+    def on_head(self, head: RequestHead) -> None:
+        site = self.site
+        self._head = head
+        self._started = monotonic()
+        head.request_id = site.new_id()
+        if self.peer.trusted:
+            claimed = head.get(b"x-request-id")
+            if claimed:
+                head.request_id = site.policy.request_id(claimed) or head.request_id
+        try:
+            verdict = site.admit(head, self.peer)
+            if verdict.__class__ is Forward:
+                self._forward(head, cast(Forward, verdict))
+            else:
+                self._carry_out(head, verdict)
+        except Exception as error:
+            self._failed(error)
+
+    def on_body(self, data: bytes) -> None:
+        if self._relay is not None:
+            self._relay.upload(data)
+        elif self._phase == PAGE and self._page_body is not None:
+            if len(self._page_body) + len(data) > self.site.limits.page_body_bytes:
+                self._answer_error(UpstreamError(413, "This form is too large."), "page")
+            else:
+                self._page_body += data
+
+    def on_end(self) -> None:
+        if self._relay is not None:
+            self._relay.upload_end()
+        elif self._phase == PAGE:
+            self._hand_over()
+        elif self._phase == DISCARDING and self._pending is not None:
+            answer, error = self._pending
+            self._pending = None
+            self._send(answer, error, linger=False)
+
+    # Verdicts
+
+    def _carry_out(self, head: RequestHead, verdict: Verdict | Awaitable[Verdict]) -> None:
+        if isinstance(verdict, Forward):
+            self._forward(head, verdict)
+        elif isinstance(verdict, Answer):
+            self._answer(verdict, "")
+        elif isinstance(verdict, Pages):
+            self._page(head, verdict)
+        else:
+            self._phase = DECIDING
+            self.deadline = self.site.now + self.site.timeouts.decide_s
+            if head.has_body:
+                self.valve.shut(AUTH)
+            self._task = asyncio.get_running_loop().create_task(self._decide(head, verdict))
+
+    async def _decide(self, head: RequestHead, waiting: Awaitable[Verdict]) -> None:
+        failure: BaseException | None = None
+        verdict: Verdict | None = None
+        try:
+            verdict = await waiting
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            failure = error  # not us: the door lost what it waited for
+        except Exception as error:
+            failure = error
+        self._task = None
+        if self._phase != DECIDING:
+            return
+        self.valve.open(AUTH)
+        try:
+            if verdict is None or failure is not None:
+                self._failed(failure)
+            else:
+                self._carry_out(head, verdict)
+        except Exception as error:
+            self._failed(error)
+        self._settle()
+
+    def _forward(self, head: RequestHead, verdict: Forward) -> None:
+        upstreams = self.site.upstreams
+        if upstreams is None:
+            raise UpstreamError(502, "There is no application behind this listener.")
+        self._phase = BUSY
+        relay = self._relay = Relay(self, head, verdict, upstreams.choose(head))
+        relay.start()
+
+    def _page(self, head: RequestHead, verdict: Pages) -> None:
+        pages = self.site.pages
+        if pages is None:
+            raise ProxyError("There are no pages here.")
+        self._page_body = bytearray()
+        if not head.has_body:
+            self._hand_over()
+            return
+        self._phase = PAGE
+        self.deadline = self.site.now + self.site.timeouts.page_body_s
+        if head.expect_continue:
+            self.transport.write(_CONTINUE)
+        self.pump()
+
+    def _hand_over(self) -> None:
+        head, pages, body = self._head, self.site.pages, self._page_body
+        assert head is not None
+        assert pages is not None
+        assert body is not None
+        self._page_body = None
+        self._phase = GONE
+        self.valve.open(PIPELINE | AUTH)
+        pages.take(self, head, bytes(body), self._started)
+        self.site.forget(self)
+
+    # For the relay and the tunnel
+
+    def forwarded_block(self, head: RequestHead) -> bytes:
+        """The `X-Forwarded-*` lines; the same for all requests of an untrusted peer."""
+        peer = self.peer
+        if peer.trusted:
+            return self.site.policy.extended_block(peer.address, head.host, peer.tls, head.get)
+        if head.host != self._block_host:
+            self._block = self.site.policy.forwarded_block(peer.address, head.host)
+            self._block_host = head.host
+        return self._block
+
+    def pump(self) -> None:
+        """The request's body may come."""
+        reader = self.reader
+        if reader.feeding:
+            reader.release()
+            return
+        try:
+            reader.release()
+        except ProxyError as error:
+            self._refuse(error)
+            return
+        self._settle()
+        if self._relay is not None:
+            self._relay.flush_upload()
+
+    def exchange_done(self, relay: Relay) -> None:
+        """Request served, response written."""
+        self._relay = None
+        self._report(relay.status, relay, "")
+        if relay.downstream_reusable:
+            self._advance()
+        elif self.reader.in_body or self.reader.waiting:
+            self._linger()
+        else:
+            self._close()
+
+    def exchange_failed(self, relay: Relay, error: UpstreamError) -> None:
+        """The app failed: an answer of ours, or a broken one if it had begun."""
+        if relay is not self._relay:
+            return
+        if relay.response != WAITING:
+            self.site.counters.aborted += 1
+            self._break_off(relay, "app_failed")
+            return
+        self._relay = None
+        relay.client_gone()
+        self._answer_error(error, "upstream")
+        self._settle()
+
+    def exchange_ended(self, relay: Relay, error: str) -> None:
+        """The response ended before the app ended it, cleanly."""
+        self._relay = None
+        relay.client_gone()
+        self._report(relay.status, relay, error)
+        self._linger()
+
+    def tunnel_opened(self, tunnel: Tunnel) -> None:
+        """The connection is no HTTP any more."""
+        self._phase = TUNNEL
+        self._tunnel = tunnel
+        self.deadline = self.site.now + self.site.timeouts.tunnel_idle_s
+        if self._full:
+            tunnel.client_full(True)
+
+    def tunnel_closed(self, relay: Relay, error: str, *, broken: bool) -> None:
+        """The app's side is over."""
+        self._tunnel = None
+        if broken:
+            self._break_off(relay, error)
+            return
+        self._relay = None
+        self._report(relay.status, relay, error)
+        self._linger() if error else self._close()
+
+    # Answers
+
+    def _answer(self, answer: Answer, error: str) -> None:
+        head = self._head
+        assert head is not None
+        if not self.reader.in_body:
+            self._send(answer, error, linger=False)
+            return
+        # A body that is here already is thrown away and the connection kept; one that would
+        # have to be waited for is not (RFC 9112 §9.3), nor one that 100 was to call for.
+        self._phase = DISCARDING
+        self._pending = (answer, error)
+        if not head.expect_continue:
+            self.pump()
+
+    def _send(self, answer: Answer, error: str, *, linger: bool) -> None:
+        head, site = self._head, self.site
+        close = answer.close or linger or site.draining or self.half_closed
+        close = close or head is None or not head.keep_alive
+        request_id = head.request_id if head is not None else site.new_id()
+        data = answer_bytes(
+            answer,
+            request_id=request_id,
+            date=site.date(),
+            close=close,
+            keep_alive=head is not None and head.version == 0,
+            with_body=head is None or head.method != b"HEAD",
+        )
+        self.transport.write(data)
+        self._report(answer.status, None, error, decision=answer.decision, sent=len(answer.body))
+        if linger or (close and self.reader.waiting):
+            self._linger()
+        elif close:
+            self._close()
+        else:
+            self._advance()
+
+    def _answer_error(self, error: ProxyError, decision: str) -> None:
+        head = self._head
+        assert head is not None
+        answer = error_answer(error, head.request_id, head, decision=decision)
+        self._answer(answer, error.detail or type(error).__name__)
+
+    def _failed(self, error: BaseException | None) -> None:
+        """Whatever went wrong on the way to a verdict: an answer, never a forwarded request."""
+        head, relay = self._head, self._relay
+        assert head is not None
+        if relay is not None:
+            self._relay = None
+            relay.client_gone()
+        if not isinstance(error, ProxyError):
+            log.error(
+                "no verdict on a request",
+                exc_info=error,
+                extra={"request_id": head.request_id.decode("latin-1")},
+            )
+            error = ProxyError("Something went wrong here. Tell the operator the request id.")
+        self._answer_error(error, "error")
+
+    def _refuse(self, error: ProxyError) -> None:
+        """A message that is not plainly legal: answered if that is possible, never read on."""
+        counters = self.site.counters
+        counters.rejected[error.status] = counters.rejected.get(error.status, 0) + 1
+        relay = self._relay
+        if relay is not None and relay.response != WAITING:
+            self._break_off(relay, "bad_request")
+            return
+        if relay is not None:
+            self._relay = None
+            relay.client_gone()
+        elif self._phase in (IDLE, READING):
+            self._head = None
+            self._started = monotonic()
+        self._pending = None
+        head = self._head
+        request_id = head.request_id if head is not None else self.site.new_id()
+        answer = error_answer(error, request_id, head, decision="rejected")
+        self._send(answer, type(error).__name__, linger=True)
+
+    # Between requests, and the end
+
+    def _settle(self) -> None:
+        """After bytes were taken: does anything wait, is anything over?"""
+        reader = self.reader
+        phase = self._phase
+        if self._pending is not None and phase == DISCARDING:
+            answer, error = self._pending
+            self._pending = None
+            self._send(answer, error, linger=True)
+            return
+        if phase >= LINGER:
+            return
+        if phase == IDLE and not reader.between and not self._full:
+            self._phase = READING
+            self.deadline = self.site.now + self.site.timeouts.head_s
+        if reader.waiting and reader.held:
+            self.valve.shut(PIPELINE)
+        elif self.valve.reasons:
+            self.valve.open(PIPELINE)
+        if self.half_closed and not reader.held:
+            if phase in (IDLE, READING):
+                self._close()
+            elif reader.in_body:
+                # The upload was broken off: the app must not see a clean end of it.
+                self._abort()
+
+    def _advance(self) -> None:
+        """The exchange is over; the next request may come."""
+        self._head = None
+        self._phase = IDLE
+        self.deadline = self.site.now + self.site.timeouts.idle_s
+        if self._full:  # answers pile up unread: no more before they are taken
+            return
+        reader = self.reader
+        if reader.feeding or not reader.waiting:
+            reader.release()
+            if self.half_closed and not reader.feeding:
+                self._close()
+            return
+        self.pump()
+
+    def _linger(self) -> None:
+        self._phase = LINGER
+        self._head = None
+        self.deadline = self.site.now + self.site.timeouts.linger_s
+        self.valve.open(PIPELINE | AUTH)
+        if self.transport.is_closing():
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def _close(self) -> None:
+        self._phase = LINGER
+        self._head = None
+        self.deadline = self.site.now + self.site.timeouts.linger_s
+        self.transport.close()
+
+    def _abort(self) -> None:
+        self.transport.abort()
+
+    def _break_off(self, relay: Relay, error: str) -> None:
+        """End a response that had begun so that nobody takes it for complete.
+
+        A reset, not an orderly close: to an HTTP/1.0 client the latter would be its end.
+        """
+        self._relay = None
+        relay.client_gone()
+        self._report(relay.status, relay, error)
+        self._phase = GONE
+        sock = cast("socket.socket | None", self.transport.get_extra_info("socket"))
+        if sock is not None and not self.transport.is_closing():
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
+
+    def expire(self) -> None:
+        """The deadline ran out; called by the sweep."""
+        self.deadline = inf
+        phase, counters = self._phase, self.site.counters
+        if phase == BUSY and self._relay is not None:
+            if self.half_closed and self._relay.response == WAITING:
+                self._abort()
+            else:
+                self._relay.expire()
+        elif phase == TUNNEL and self._tunnel is not None:
+            self._tunnel.expire()
+        elif phase == DECIDING:
+            if self.half_closed:
+                self._abort()
+                return
+            counters.timed_out("decision")
+            if self._task is not None:
+                self._task.cancel()
+                self._task = None
+            self.valve.open(AUTH)
+            error = UpstreamError(503, "No decision was reached in time. Try again shortly.")
+            self._answer_error(error, "decision")
+            self._settle()
+        elif phase in (READING, PAGE):
+            counters.timed_out("head" if phase == READING else "page_body")
+            self._refuse(BadRequest(408, "The request did not come in time."))
+        elif phase == IDLE and not self._full:
+            self._close()
+        elif 0 < self.transport.get_write_buffer_size() < self._unsent:
+            # The last answer is still being taken, slowly.
+            self._unsent = self.transport.get_write_buffer_size()
+            self.deadline = self.site.now + self.site.timeouts.body_idle_s
+        else:
+            self.transport.abort()
+
+    def drain(self) -> None:
+        """The process goes away: idle connections close, streams and tunnels are told."""
+        if self._phase == IDLE and self.reader.between:
+            self._close()
+        elif self._tunnel is not None:
+            self._tunnel.close()
+        elif self._relay is not None:
+            self._relay.end_for_drain()
+
+    def _report(
+        self, status: int, relay: Relay | None, error: str, *, decision: str = "", sent: int = 0
+    ) -> None:
+        on_done = self.site.on_done
+        if on_done is None:
+            return
+        head = relay.head if relay is not None else self._head
+        if relay is not None:
+            decision = decision or relay.verdict.decision
+        on_done(
+            Done(
+                head.request_id if head is not None else b"",
+                head.method if head is not None else b"",
+                head.path if head is not None else b"",
+                status,
+                decision,
+                monotonic() - self._started,
+                relay.upstream_s if relay is not None else 0.0,
+                relay.bytes_in if relay is not None else 0,
+                sent or (relay.bytes_out if relay is not None else 0),
+                self.peer.address,
+                error,
+            )
+        )

@@ -1,0 +1,198 @@
+"""Listening sockets, the sweep over all connections, and the orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from proxy.core.headers import HeaderPolicy, Trusted
+from proxy.shell.downstream import Downstream
+from proxy.shell.handover import ASGIApp, PageServer
+from proxy.shell.pool import Pool, Upstreams
+from proxy.shell.site import Counters, Done, Door, Limits, Site, Timeouts, log
+from proxy.wire.lines import HeadLimits
+from proxy.wire.response import ResponseHeads
+
+SWEEP_S = 1.0
+
+
+def make_pool(
+    policy: HeaderPolicy,
+    *,
+    host: str = "",
+    port: int = 0,
+    path: str = "",
+    tls: ssl.SSLContext | None = None,
+    limits: Limits | None = None,
+    timeouts: Timeouts | None = None,
+) -> Pool:
+    """Connections to one upstream; nothing is opened before the first request.
+
+    Args:
+        host, port: where the app listens, over TCP.
+        path: of its unix socket, instead.
+        tls: context to speak TLS with, None = plain.
+    """
+    limits = limits or Limits()
+    heads = ResponseHeads(
+        policy, HeadLimits(limits.max_head_bytes, limits.max_line_bytes, limits.max_response_fields)
+    )
+    return Pool(
+        host=host,
+        port=port,
+        path=path,
+        tls=tls,
+        heads=heads,
+        limits=limits,
+        timeouts=timeouts or Timeouts(),
+    )
+
+
+class Server:
+    """One listener with its door.
+
+    Args:
+        door: decides about each request.
+        policy: about header fields.
+        upstreams: where to forward to; None = this listener only answers.
+        pages: makes the ASGI app of our pages, called by the first request for one.
+        trusted: peers whose `X-Forwarded-*` are believed; nobody by default.
+        on_done: called once per exchange; must not raise and must not block.
+        tls: context to speak TLS to clients with, None = plain.
+        clock: monotonic seconds; tests put their own in.
+    """
+
+    def __init__(
+        self,
+        door: Door,
+        policy: HeaderPolicy,
+        *,
+        upstreams: Upstreams | Pool | None = None,
+        pages: Callable[[], ASGIApp] | None = None,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        trusted: Trusted | None = None,
+        on_done: Callable[[Done], None] | None = None,
+        tls: ssl.SSLContext | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._clock = clock
+        self._tls = tls
+        self._pages = PageServer(pages) if pages is not None else None
+        self.site = Site(
+            door,
+            policy,
+            limits=limits or Limits(),
+            timeouts=timeouts or Timeouts(),
+            upstreams=Upstreams(upstreams) if isinstance(upstreams, Pool) else upstreams,
+            pages=self._pages,
+            trusted=trusted,
+            on_done=on_done,
+        )
+        self.sweep(clock())
+        self._listeners: list[asyncio.Server] = []
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    @property
+    def counters(self) -> Counters:
+        return self.site.counters
+
+    @property
+    def connections(self) -> int:
+        """Clients' connections that are open, pages included."""
+        return len(self.site.connections) + (self._pages.busy if self._pages is not None else 0)
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """The listening sockets."""
+        return [sock for listener in self._listeners for sock in listener.sockets]
+
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept connections on sockets that are bound; they may be shared with other workers."""
+        loop = asyncio.get_running_loop()
+        for sock in sockets:
+            sock.setblocking(False)
+            listener = await loop.create_server(
+                lambda: Downstream(self.site),
+                sock=sock,
+                ssl=self._tls,
+                backlog=1_024,
+                ssl_handshake_timeout=self.site.timeouts.head_s if self._tls is not None else None,
+            )
+            self._listeners.append(listener)
+        self._sweeper = loop.call_later(SWEEP_S, self._tick)
+
+    def _tick(self) -> None:
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._tick)
+        self.sweep(self._clock())
+
+    def sweep(self, now: float) -> None:
+        """Move the coarse clock and end what has waited too long; once a second.
+
+        Args:
+            now: monotonic seconds.
+        """
+        site = self.site
+        site.now = now
+        for connection in [c for c in site.connections if c.deadline <= now]:
+            try:
+                connection.expire()
+            except Exception:  # one connection must not end the sweep of the others
+                log.exception("ending a connection failed")
+                connection.transport.abort()
+        if site.upstreams is not None:
+            for pool in site.upstreams.pools():
+                pool.sweep(now)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Stop accepting, let what is under way finish, then cut the rest.
+
+        Idle connections close at once, exchanges finish with `Connection: close`; event
+        streams end, WebSockets are told 1001, because neither ends by itself.
+
+        Args:
+            timeout_s: after this long, connections that are left are cut.
+        """
+        site = self.site
+        site.draining = True
+        self._stop_listening()
+        for connection in list(site.connections):
+            connection.drain()
+        empty = asyncio.Event()
+
+        def look() -> None:
+            if not self.connections:
+                empty.set()
+
+        site.on_idle = look
+        if self._pages is not None:
+            self._pages.on_idle = look
+        look()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await empty.wait()
+        except TimeoutError:
+            log.warning("cut at the end of the drain", extra={"connections": self.connections})
+        self.close()
+
+    def close(self) -> None:
+        """Cut everything, at once."""
+        self._stop_listening()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for connection in list(self.site.connections):
+            connection.transport.abort()
+        if self._pages is not None:
+            self._pages.close()
+        if self.site.upstreams is not None:
+            for pool in self.site.upstreams.pools():
+                pool.close()
+
+    def _stop_listening(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()

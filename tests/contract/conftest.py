@@ -1,0 +1,73 @@
+"""One suite, every store.
+
+To join, a store adds a factory to `FACTORIES`: an async context manager that takes the
+virtual clock and an empty directory and gives an open, empty store **on that clock**. A store
+whose time is its server's must take the clock as an argument of its scripts here, so that
+time limits can be tested without waiting. A factory that lacks its server calls `pytest.skip`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from proxy.shell.store.contract import Store
+from proxy.shell.store.memory import MemoryStore
+from proxy.shell.store.sqlite import SqliteStore
+from tests.fakes import Clock
+
+Factory = Callable[[Clock, Path], AbstractAsyncContextManager[Store]]
+
+
+@asynccontextmanager
+async def memory(clock: Clock, directory: Path) -> AsyncIterator[Store]:
+    store = MemoryStore(clock)
+    yield store
+    await store.close()
+
+
+@asynccontextmanager
+async def sqlite(clock: Clock, directory: Path) -> AsyncIterator[Store]:
+    store = SqliteStore(directory / "sessions.db", clock, wait_s=0.0)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+FACTORIES: dict[str, Factory] = {"memory": memory, "sqlite": sqlite}
+
+
+class Scene:
+    """A store under test, not opened yet, its clock, and what its listeners heard.
+
+    Attributes:
+        clock: the store's time.
+        told: keys, in the order in which a listener heard them.
+    """
+
+    def __init__(self, factory: Factory, directory: Path) -> None:
+        self._factory = factory
+        self._directory = directory
+        self.clock = Clock()
+        self.told: list[str] = []
+
+    def play(self, script: Callable[[Store], Awaitable[None]]) -> None:
+        """Open the store, run `script` on it, close it."""
+
+        async def body() -> None:
+            async with self._factory(self.clock, self._directory) as store:
+                store.listen(self.told.append)
+                await script(store)
+
+        asyncio.run(body())
+
+
+@pytest.fixture(params=sorted(FACTORIES))
+def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
+    return Scene(FACTORIES[request.param], tmp_path)
