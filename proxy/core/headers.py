@@ -15,6 +15,14 @@ from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from proxy.core.cookies import CookieNames, cut
+from proxy.core.header_names import (
+    CLAIMS,
+    HOP_BY_HOP,
+    IDENTITY_NAMES,
+    KNOWN_IDENTITY,
+    KNOWN_PREFIXES,
+    OVERRIDES,
+)
 from proxy.errors import ConfigError, Problem
 
 # What a field is to us. Plain ints: they are compared once per line of every head.
@@ -22,59 +30,6 @@ PASS, DROP, HOST, COOKIE, CONNECTION, LENGTH, CODING, EXPECT, UPGRADE, FORWARDED
     12
 )
 SET_COOKIE, CACHE, SHARED, DATE, EVENTS, CHALLENGE = range(12, 18)
-
-IDENTITY_NAMES = (
-    "X-Forwarded-User",
-    "X-Forwarded-Email",
-    "X-Forwarded-Preferred-Username",
-    "X-Forwarded-Groups",
-    "X-Forwarded-Access-Token",
-)
-"""The names apps already read (oauth2-proxy's); what a deployment sets is configuration."""
-
-_KNOWN_IDENTITY = frozenset(
-    b"x-forwarded-user x-forwarded-email x-forwarded-preferred-username x-forwarded-groups"
-    b" x-forwarded-access-token x-forwarded-id-token x-forwarded-roles x-forwarded-login"
-    b" x-remote-user x-remote-email x-remote-name x-remote-groups x-remote-group remote-user remote-groups"
-    b" remote-email remote-name remote-roles x-auth-user x-authenticated-user"
-    b" x-authenticated-userid x-authenticated-groups x-webauth-user x-webauth-email x-webauth-name"
-    b" x-webauth-groups x-webauth-role x-nightporter-assertion x-pomerium-jwt-assertion x-pomerium-assertion"
-    b" x-goog-iap-jwt-assertion cf-access-jwt-assertion cf-access-authenticated-user-email ssl-client-verify"
-    b" ssl-client-s-dn x-ssl-client-verify x-ssl-client-dn x-ssl-client-s-dn x-client-cert client-cert"
-    b" client-cert-chain x-forwarded-client-cert x-forwarded-tls-client-cert"
-    b" x-forwarded-tls-client-cert-info".split()
-)
-_KNOWN_PREFIXES = (
-    b"x-auth-request-",
-    b"x-authentik-",
-    b"x-pomerium-claim-",
-    b"x-goog-authenticated-user-",
-    b"x-amzn-oidc-",
-    b"x-ms-client-principal",
-    b"x-ms-token-",
-    b"oidc-",
-    b"x-vouch-",
-    b"proxy-",
-)
-"""Families of the peers, and `Proxy-*` (hop-by-hop by convention, RFC 9110 §7.6.1)."""
-
-_OVERRIDES = frozenset(
-    b"x-original-url x-original-uri x-original-method x-rewrite-url x-http-method x-http-method-override"
-    b" x-method-override x-forwarded-prefix x-forwarded-uri x-forwarded-path x-forwarded-method"
-    b" x-envoy-original-path x-envoy-original-method x-envoy-external-address x-envoy-internal"
-    b" x-script-name".split()
-)
-"""Fields by which some frameworks replace method or URL: they would bypass a rule."""
-
-# `Proxy` alone would become HTTP_PROXY in a CGI app (httpoxy, CVE-2016-5385).
-_HOP_BY_HOP = frozenset(b"keep-alive te trailer trailers http2-settings proxy".split())
-
-_CLAIMS = frozenset(
-    b"x-real-ip x-client-ip client-ip true-client-ip cf-connecting-ip fastly-client-ip x-cluster-client-ip"
-    b" x-forwarded x-forwarded-ssl x-forwarded-scheme x-forwarded-protocol x-forwarded-server x-forwarded-by"
-    b" x-scheme x-url-scheme front-end-https via".split()
-)
-"""What proxies say about the client: believed from a trusted peer, dropped from others."""
 
 _REQUEST = {
     b"host": HOST,
@@ -90,8 +45,8 @@ _REQUEST = {
     b"x-forwarded-port": FORWARDED,
     b"forwarded": FORWARDED,
     b"x-request-id": REQUEST_ID,
-    **dict.fromkeys(_CLAIMS, CLAIM),
-    **dict.fromkeys(_HOP_BY_HOP, DROP),
+    **dict.fromkeys(CLAIMS, CLAIM),
+    **dict.fromkeys(HOP_BY_HOP, DROP),
 }
 _RESPONSE = {
     b"connection": CONNECTION,
@@ -105,7 +60,7 @@ _RESPONSE = {
     b"date": DATE,
     b"content-type": EVENTS,
     b"www-authenticate": CHALLENGE,
-    **dict.fromkeys(_HOP_BY_HOP, DROP),
+    **dict.fromkeys(HOP_BY_HOP, DROP),
 }
 _RESERVED = (frozenset(_REQUEST) - {b"x-real-ip"}) | {b"content-type"}
 
@@ -266,7 +221,7 @@ class HeaderPolicy:
         self.cookie_names = tuple(dict.fromkeys(cookie_names))
         self._forwarded = forwarded
         self._via = b"Via: 1.1 %b\r\n" % via.encode("ascii") if via else b""
-        self._strip = set(_KNOWN_IDENTITY | _OVERRIDES)
+        self._strip = set(KNOWN_IDENTITY | OVERRIDES)
         problems: list[Problem] = []
         for name in identity:
             folded = normal(name.encode("utf-8"))
@@ -301,7 +256,7 @@ class HeaderPolicy:
         if kind is not None:
             # `Transfer_Encoding` frames nothing here but may do so in a CGI-like app.
             return kind if name == folded else DROP
-        if folded in self._strip or folded.startswith(_KNOWN_PREFIXES):
+        if folded in self._strip or folded.startswith(KNOWN_PREFIXES):
             return DROP
         return PASS
 

@@ -8,122 +8,44 @@ valve keeps more from being read.
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from collections.abc import Awaitable
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 from proxy.core.gate import Answer, Forward, Pages, Verdict
 from proxy.errors import BadRequest, ProxyError, UpstreamError
-from proxy.shell.answering import answer_bytes, error_answer
+from proxy.shell.answering import error_answer
+from proxy.shell.client import (
+    BUSY,
+    DECIDING,
+    DISCARDING,
+    GONE,
+    IDLE,
+    LINGER,
+    PAGE,
+    READING,
+    TUNNEL,
+    Client,
+)
 from proxy.shell.relay import Relay
-from proxy.shell.site import Done, Peer, Site, log
+from proxy.shell.site import log
 from proxy.wire.exchange import WAITING
 from proxy.wire.head import RequestHead
-from proxy.wire.readers import RequestReader
-from proxy.wire.valve import AUTH, PIPELINE, Valve
+from proxy.wire.valve import AUTH, PIPELINE
 
 if TYPE_CHECKING:
-    from proxy.shell.tunnel import Tunnel
+    pass
 
-# What a connection is doing.
-IDLE: Final = 0
-READING: Final = 1
-"""A head has begun."""
-DECIDING: Final = 2
-BUSY: Final = 3
-DISCARDING: Final = 4
-"""An answer is ready; the rest of the request that is already here is thrown away."""
-PAGE: Final = 5
-"""The body of a request for one of our pages is collected."""
-LINGER: Final = 6
-"""The last answer is written; what the client still sends is thrown away (RFC 9112 §9.6)."""
-TUNNEL: Final = 7
-GONE: Final = 8
-
-_FULL_HOUSE = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nCache-Control: no-store\r\n"
-    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
-)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_RESET = struct.pack("ii", 1, 0)
 
 
-class Downstream(asyncio.Protocol):
-    """A client's connection.
+class Downstream(Client):
+    """One request after another: heads to the door, verdicts carried out. See `Client`."""
 
-    Attributes:
-        deadline: when `expire` is called, on the site's clock.
-        half_closed: the client sends no more, but may still read.
-        valve: whether it is read.
-    """
-
-    __slots__ = (
-        "_block",
-        "_block_host",
-        "_full",
-        "_head",
-        "_page_body",
-        "_pending",
-        "_phase",
-        "_relay",
-        "_started",
-        "_task",
-        "_tunnel",
-        "_unsent",
-        "deadline",
-        "half_closed",
-        "peer",
-        "reader",
-        "site",
-        "transport",
-        "valve",
-    )
-
-    transport: asyncio.Transport
-    valve: Valve
-    peer: Peer
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.reader = RequestReader(site.request_heads, self)
-        self.deadline = 0.0
-        self.half_closed = False
-        self._phase = IDLE
-        self._full = False
-        self._head: RequestHead | None = None
-        self._relay: Relay | None = None
-        self._tunnel: Tunnel | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._pending: tuple[Answer, str] | None = None
-        self._page_body: bytearray | None = None
-        self._started = 0.0
-        self._unsent = 1 << 62
-        self._block = b""
-        self._block_host: bytes | None = None
+    __slots__ = ()
 
     # asyncio.Protocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        site = self.site
-        self.transport = cast(asyncio.Transport, transport)
-        self.valve = Valve(self.transport)
-        name = cast("tuple[str, int] | str | bytes | None", transport.get_extra_info("peername"))
-        address = name[0] if isinstance(name, tuple) else ""
-        tls = transport.get_extra_info("sslcontext") is not None
-        self.peer = Peer(address, site.trusts(address), tls)
-        if len(site.connections) >= site.limits.max_connections:
-            site.counters.refused += 1
-            self._phase = GONE
-            self.transport.write(_FULL_HOUSE)
-            self.transport.close()
-            return
-        self.transport.set_write_buffer_limits(high=site.limits.write_buffer_bytes)
-        site.counters.accepted += 1
-        site.connections.add(self)
-        self.deadline = site.now + site.timeouts.head_s
 
     def data_received(self, data: bytes) -> None:
         if self._tunnel is not None:
@@ -306,16 +228,6 @@ class Downstream(asyncio.Protocol):
 
     # For the relay and the tunnel
 
-    def forwarded_block(self, head: RequestHead) -> bytes:
-        """The `X-Forwarded-*` lines; the same for all requests of an untrusted peer."""
-        peer = self.peer
-        if peer.trusted:
-            return self.site.policy.extended_block(peer.address, head.host, peer.tls, head.get)
-        if head.host != self._block_host:
-            self._block = self.site.policy.forwarded_block(peer.address, head.host)
-            self._block_host = head.host
-        return self._block
-
     def pump(self) -> None:
         """The request's body may come."""
         reader = self.reader
@@ -355,31 +267,6 @@ class Downstream(asyncio.Protocol):
         self._answer_error(error, "upstream")
         self._settle()
 
-    def exchange_ended(self, relay: Relay, error: str) -> None:
-        """The response ended before the app ended it, cleanly."""
-        self._relay = None
-        relay.client_gone()
-        self._report(relay.status, relay, error)
-        self._linger()
-
-    def tunnel_opened(self, tunnel: Tunnel) -> None:
-        """The connection is no HTTP any more."""
-        self._phase = TUNNEL
-        self._tunnel = tunnel
-        self.deadline = self.site.now + self.site.timeouts.tunnel_idle_s
-        if self._full:
-            tunnel.client_full(True)
-
-    def tunnel_closed(self, relay: Relay, error: str, *, broken: bool) -> None:
-        """The app's side is over."""
-        self._tunnel = None
-        if broken:
-            self._break_off(relay, error)
-            return
-        self._relay = None
-        self._report(relay.status, relay, error)
-        self._linger() if error else self._close()
-
     # Answers
 
     def _answer(self, answer: Answer, error: str) -> None:
@@ -394,28 +281,6 @@ class Downstream(asyncio.Protocol):
         self._pending = (answer, error)
         if not head.expect_continue:
             self.pump()
-
-    def _send(self, answer: Answer, error: str, *, linger: bool) -> None:
-        head, site = self._head, self.site
-        close = answer.close or linger or site.draining or self.half_closed
-        close = close or head is None or not head.keep_alive
-        request_id = head.request_id if head is not None else site.new_id()
-        data = answer_bytes(
-            answer,
-            request_id=request_id,
-            date=site.date(),
-            close=close,
-            keep_alive=head is not None and head.version == 0,
-            with_body=head is None or head.method != b"HEAD",
-        )
-        self.transport.write(data)
-        self._report(answer.status, None, error, decision=answer.decision, sent=len(answer.body))
-        if linger or (close and self.reader.waiting):
-            self._linger()
-        elif close:
-            self._close()
-        else:
-            self._advance()
 
     def _answer_error(self, error: ProxyError, decision: str) -> None:
         head = self._head
@@ -501,39 +366,6 @@ class Downstream(asyncio.Protocol):
             return
         self.pump()
 
-    def _linger(self) -> None:
-        self._phase = LINGER
-        self._head = None
-        self.deadline = self.site.now + self.site.timeouts.linger_s
-        self.valve.open(PIPELINE | AUTH)
-        if self.transport.is_closing():
-            return
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-
-    def _close(self) -> None:
-        self._phase = LINGER
-        self._head = None
-        self.deadline = self.site.now + self.site.timeouts.linger_s
-        self.transport.close()
-
-    def _abort(self) -> None:
-        self.transport.abort()
-
-    def _break_off(self, relay: Relay, error: str) -> None:
-        """End a response that had begun so that nobody takes it for complete.
-
-        A reset, not an orderly close: to an HTTP/1.0 client the latter would be its end.
-        """
-        self._relay = None
-        relay.client_gone()
-        self._report(relay.status, relay, error)
-        self._phase = GONE
-        sock = cast("socket.socket | None", self.transport.get_extra_info("socket"))
-        if sock is not None and not self.transport.is_closing():
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.transport.abort()
-
     def expire(self) -> None:
         """The deadline ran out; called by the sweep."""
         self.deadline = inf
@@ -577,28 +409,3 @@ class Downstream(asyncio.Protocol):
             self._tunnel.close()
         elif self._relay is not None:
             self._relay.end_for_drain()
-
-    def _report(
-        self, status: int, relay: Relay | None, error: str, *, decision: str = "", sent: int = 0
-    ) -> None:
-        on_done = self.site.on_done
-        if on_done is None:
-            return
-        head = relay.head if relay is not None else self._head
-        if relay is not None:
-            decision = decision or relay.verdict.decision
-        on_done(
-            Done(
-                head.request_id if head is not None else b"",
-                head.method if head is not None else b"",
-                head.path if head is not None else b"",
-                status,
-                decision,
-                monotonic() - self._started,
-                relay.upstream_s if relay is not None else 0.0,
-                relay.bytes_in if relay is not None else 0,
-                sent or (relay.bytes_out if relay is not None else 0),
-                self.peer.address,
-                error,
-            )
-        )

@@ -13,7 +13,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from proxy.core.problem import problem
-from proxy.shell.site import Done, Site, log
+from proxy.shell.done import Done
+from proxy.shell.site import Site, log
 from proxy.wire.head import RequestHead
 
 if TYPE_CHECKING:

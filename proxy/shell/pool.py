@@ -15,7 +15,8 @@ from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 from proxy.errors import UpstreamError
-from proxy.shell.site import Limits, Timeouts, log
+from proxy.shell.limits import Limits, Timeouts
+from proxy.shell.site import log
 from proxy.shell.upstream import Upstream
 from proxy.wire.head import RequestHead
 from proxy.wire.response import ResponseHeads

@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from proxy.core.headers import HeaderPolicy, Trusted
+from proxy.shell.done import Counters, Done
 from proxy.shell.downstream import Downstream
 from proxy.shell.handover import ASGIApp, PageServer
+from proxy.shell.limits import Limits, Timeouts
 from proxy.shell.pool import Pool, Upstreams
-from proxy.shell.site import Counters, Done, Door, Limits, Site, Timeouts, log
+from proxy.shell.site import Door, Site, log
 from proxy.wire.lines import HeadLimits
 from proxy.wire.response import ResponseHeads
 

@@ -816,14 +816,15 @@ def test_a_listener_hears_of_a_change_whose_caller_was_cancelled(scene: Scene) -
     """Else a cache would go on with the tokens that this commit consumed."""
 
     async def script(store: Store) -> None:
+        heard = asyncio.Event()
+        store.listen(lambda key: heard.set())
         await store.create(KEY, new_record())
         task = asyncio.create_task(store.commit(KEY, reply("a")))
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
-        async with asyncio.timeout(10):
-            while (await stored(store)).gen != "a" or not scene.told:
-                await asyncio.sleep(0)
+        await asyncio.wait_for(heard.wait(), 10)
+        assert (await stored(store)).gen == "a"
         assert scene.told == [KEY]
 
     scene.play(script)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+from typing import Any
 from urllib.parse import quote_plus
 
 from proxy.core.metadata import Metadata
@@ -11,7 +13,6 @@ from proxy.errors import ConfigError, Problem
 from proxy.shell.op_client.config import OPConfig
 
 ASSERTION_S = 60
-_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 _METHODS = {
     "basic": "client_secret_basic",
@@ -20,6 +21,8 @@ _METHODS = {
     "private_key_jwt": "private_key_jwt",
     "none": "none",
 }
+
+_CURVE_ALG = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512", "Ed25519": "EdDSA"}
 
 
 def method_of(config: OPConfig, metadata: Metadata) -> str:
@@ -30,7 +33,7 @@ def method_of(config: OPConfig, metadata: Metadata) -> str:
         return "private_key_jwt"
     if not config.client_secret:
         return "none"
-    for method in ("client_secret_basic", "client_secret_post"):
+    for method in ("client_secret_basic", "client_secret_post", "client_secret_jwt"):
         if method in metadata.auth_methods:
             return method
     return "client_secret_basic"
@@ -53,57 +56,73 @@ def authenticate(
     if method == "client_secret_post":
         return {**form, "client_secret": config.client_secret}, {}
     if method in ("client_secret_jwt", "private_key_jwt"):
-        return {
-            **form,
-            "client_assertion_type": _TYPE,
-            "client_assertion": _assertion(config, metadata, method, now),
-        }, {}
+        kind, assertion = _assertion(config, metadata, method, now)
+        return {**form, "client_assertion_type": kind, "client_assertion": assertion}, {}
     return form, {}
 
 
-def _assertion(config: OPConfig, metadata: Metadata, method: str, now: float) -> str:
-    from joserfc import jwt
+def _assertion(config: OPConfig, metadata: Metadata, method: str, now: float) -> tuple[str, str]:
+    """The assertion's type and the assertion."""
+    from authlib.oauth2 import rfc7523
     from joserfc.errors import JoseError
     from joserfc.jwk import OctKey
 
-    claims = {
-        "iss": config.client_id,
-        "sub": config.client_id,
-        "aud": metadata.token_endpoint,
-        "jti": random_id(),
-        "iat": int(now),
-        "exp": int(now) + ASSERTION_S,
+    authlib: Any = rfc7523
+    audience = metadata.issuer if config.assertion_audience == "issuer" else metadata.token_endpoint
+    says: dict[str, Any] = {
+        "client_id": config.client_id,
+        "token_endpoint": audience,
+        "claims": {"jti": random_id()},
+        "issued_at": int(now),
+        "expires_in": ASSERTION_S,
     }
     try:
         if method == "client_secret_jwt":
-            return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(config.client_secret))
-        key, alg, kid = _signing_key(config.client_key)
-        header = {"alg": alg} | ({"kid": kid} if kid else {})
-        return jwt.encode(header, claims, key)
-    except (JoseError, ValueError) as error:
+            signed: str = authlib.client_secret_jwt_sign(OctKey.import_key(config.client_secret), **says)
+        else:
+            key, alg, kid = signing_key(config.client_key)
+            header = {"kid": kid} if kid else {}
+            signed = authlib.private_key_jwt_sign(key, alg=alg, header=header, **says)
+    except (JoseError, ValueError, TypeError) as error:
+        remedy = "give a private key as PEM or JWK"
         raise ConfigError(
-            [
-                Problem(
-                    "client_key", f"cannot sign with it ({type(error).__name__})", "give a private PEM or JWK"
-                )
-            ]
+            [Problem("client_key", f"cannot sign with it ({type(error).__name__})", remedy)]
         ) from None
+    return str(authlib.JWTBearerClientAssertion.CLIENT_ASSERTION_TYPE), signed
 
 
-def _signing_key(text: str):  # type: ignore[no-untyped-def]  # joserfc's key classes share no useful base
-    """The key, its algorithm and its `kid` from a PEM or a JWK."""
-    import json
+def signing_key(text: str) -> tuple[Any, str, str]:
+    """The private key, its algorithm and its `kid` from a PEM or a JWK.
 
+    Raises:
+        ValueError: there is no usable private key in it.
+    """
+    from joserfc.errors import JoseError
     from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-    makers = {"RSA": (RSAKey, "RS256"), "EC": (ECKey, "ES256"), "OKP": (OKPKey, "EdDSA")}
+    key: Any = None
+    says: dict[str, Any] = {}
     if text.lstrip().startswith("{"):
-        jwk = json.loads(text)
-        maker, alg = makers[jwk.get("kty", "")]
-        return maker.import_key(jwk), jwk.get("alg", alg), jwk.get("kid", "")
-    for maker, alg in makers.values():
-        try:
-            return maker.import_key(text), alg, ""
-        except ValueError:
-            continue
-    raise ValueError("no key in it")
+        says = json.loads(text)
+        maker = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}.get(says.get("kty", ""))
+        key = maker.import_key(says) if maker is not None else None
+    else:
+        for maker in (RSAKey, ECKey, OKPKey):
+            try:
+                key = maker.import_key(text)
+            except (JoseError, ValueError, TypeError, AttributeError):
+                continue
+            if key.key_type == _type_of(key):
+                break
+            key = None
+    if key is None or not key.is_private:
+        raise ValueError("no private key")
+    alg = "RS256" if key.key_type == "RSA" else _CURVE_ALG.get(key.curve_name, "")
+    return key, says.get("alg") or alg, says.get("kid") or ""
+
+
+def _type_of(key: Any) -> str:
+    """The kind of key that a PEM really held: the library takes any for any."""
+    return {"RSAPrivateKey": "RSA", "EllipticCurvePrivateKey": "EC", "ECPrivateKey": "EC"}.get(
+        type(key.raw_value).__name__, "OKP"
+    )

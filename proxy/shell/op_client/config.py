@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from proxy.core.providers import Profile
-
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +20,9 @@ class OPConfig:
         client_secret: "" if there is none.
         client_key: PEM or JWK for `private_key_jwt`, "" if there is none.
         client_auth: auto, basic, post, client_secret_jwt, private_key_jwt or none.
+        assertion_audience: whom a `client_secret_jwt` or `private_key_jwt` is addressed to:
+            ``token_endpoint`` (what most OPs document) or ``issuer`` (draft-ietf-oauth-rfc7523bis).
+        redirect_uri: sent along with a refresh where the profile says so; "" = never.
         scopes: asked for at sign-in.
         authorize_params: further authorization parameters.
         profile: the provider's ways.
@@ -39,6 +41,8 @@ class OPConfig:
     client_secret: str = field(default="", repr=False)
     client_key: str = field(default="", repr=False)
     client_auth: str = "auto"
+    assertion_audience: str = "token_endpoint"
+    redirect_uri: str = ""
     scopes: tuple[str, ...] = ()
     authorize_params: Mapping[str, str] = field(default_factory=dict[str, str])
     profile: Profile = field(default_factory=lambda: Profile("generic"))
@@ -52,14 +56,31 @@ class OPConfig:
     insecure_http: bool = False
 
     def may_use(self, url: str) -> bool:
-        """Whether an address may be called: https, or plain HTTP where that was allowed."""
+        """Whether an address may be called: https, or plain HTTP where that was allowed.
+
+        Plain HTTP to loopback is for trials, whose issuer is there too: an OP elsewhere has no
+        business with this machine's own ports.
+        """
         try:
             parts = urlsplit(url)
-            host = parts.hostname
+            host, port = parts.hostname, parts.port
         except ValueError:
             return False
-        if not host or parts.username is not None or parts.fragment:
+        if not host or port == 0 or parts.username is not None or parts.fragment or not url.isascii():
             return False
-        return parts.scheme == "https" or (
-            parts.scheme == "http" and (self.insecure_http or host in _LOOPBACK or host.startswith("127."))
-        )
+        if any(ord(char) <= 32 or ord(char) == 127 for char in url):
+            return False
+        if parts.scheme == "https":
+            return True
+        here = _loopback(host) and _loopback(urlsplit(self.issuer).hostname or "")
+        return parts.scheme == "http" and (self.insecure_http or here)
+
+
+def _loopback(host: str) -> bool:
+    """Whether a host is this machine. ``127.example.com`` is not."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -67,7 +67,6 @@ _REMEDIES = {
     sqlite3.SQLITE_NOTADB: "not a database: name another file",
     sqlite3.SQLITE_IOERR: "the disk fails: look at the kernel's log",
 }
-_DBMOVED = 1032  # SQLITE_READONLY_DBMOVED (sqlite.org/rescode.html); 3.11's module has no name for it
 
 Work = Callable[[sqlite3.Connection], Any]
 
@@ -102,6 +101,7 @@ class SqliteStore(EmbeddedStore):
         self._closing = False
         self._thread: threading.Thread | None = None
         self._changes = 0
+        self._inode = (0, 0)
         self._running: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
@@ -260,6 +260,8 @@ class SqliteStore(EmbeddedStore):
         answers: list[tuple[Any, Exception | None]] = []
         try:
             db.execute(begin)
+            if not batch[0].reads:
+                self._check_place()
             for call in batch:
                 db.execute("SAVEPOINT one")
                 try:
@@ -272,7 +274,7 @@ class SqliteStore(EmbeddedStore):
                 db.execute("RELEASE one")
                 answers.append((answer, problem))
             db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, StoreUnavailable) as error:
             if db.in_transaction:
                 try:
                     db.execute("ROLLBACK")
@@ -288,9 +290,19 @@ class SqliteStore(EmbeddedStore):
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.fchmod(fd, 0o600)
+            self._inode = _inode(os.fstat(fd))
         finally:
             os.close(fd)
         return sqlite3.connect(self._path, isolation_level=None, timeout=self._busy_s)
+
+    def _check_place(self) -> None:
+        """In WAL mode SQLite itself does not notice that its file is gone, and would go on into nowhere."""
+        try:
+            there = _inode(self._path.stat()) == self._inode
+        except OSError:
+            there = False
+        if not there:
+            raise StoreUnavailable(f"SQLite store {self._path}: moved or deleted while in use: restart")
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         """Check whose file it is, make the tables, bury what a process that is gone left open."""
@@ -377,9 +389,7 @@ class SqliteStore(EmbeddedStore):
             return error
         if isinstance(error, sqlite3.Error):
             code = int(getattr(error, "sqlite_errorcode", 0))
-            moved = "moved or deleted while in use: restart"
-            text = moved if code == _DBMOVED else _REMEDIES.get(code & 0xFF, "SQLite failed")
-            text += f" ({error})"
+            text = f"{_REMEDIES.get(code & 0xFF, 'SQLite failed')} ({error})"
         elif isinstance(error, OSError) and error.errno == errno.EISDIR:
             text = "is a directory: name a file"
         else:
@@ -387,6 +397,10 @@ class SqliteStore(EmbeddedStore):
         unavailable = StoreUnavailable(f"SQLite store {self._path}: {text}")
         unavailable.__cause__ = error
         return unavailable
+
+
+def _inode(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _sync_directory(directory: Path) -> None:

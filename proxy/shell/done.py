@@ -1,0 +1,82 @@
+"""What the data path tells about its work: one entry per exchange, and counts."""
+
+from __future__ import annotations
+
+
+class Done:
+    """A finished exchange, for the log and the metrics.
+
+    Attributes:
+        path: without the query, which may hold secrets.
+        status: sent to the client; 499 if it left before there was one.
+        duration_s, upstream_s: of the whole exchange; from the request's hand-over to the
+            app until its first byte.
+        bytes_in, bytes_out: of bodies (of all bytes, in tunnels).
+        peer: address of the client's end.
+        error: one word, "" if all went well.
+    """
+
+    __slots__ = (
+        "bytes_in",
+        "bytes_out",
+        "decision",
+        "duration_s",
+        "error",
+        "method",
+        "path",
+        "peer",
+        "request_id",
+        "status",
+        "upstream_s",
+    )
+
+    def __init__(
+        self,
+        request_id: bytes,
+        method: bytes,
+        path: bytes,
+        status: int,
+        decision: str,
+        duration_s: float,
+        upstream_s: float,
+        bytes_in: int,
+        bytes_out: int,
+        peer: str,
+        error: str,
+    ) -> None:
+        self.request_id = request_id
+        self.method = method
+        self.path = path
+        self.status = status
+        self.decision = decision
+        self.duration_s = duration_s
+        self.upstream_s = upstream_s
+        self.bytes_in = bytes_in
+        self.bytes_out = bytes_out
+        self.peer = peer
+        self.error = error
+
+
+class Counters:
+    """Plain integers, turned into metrics when somebody scrapes.
+
+    Attributes:
+        accepted, refused: connections taken, and turned away at the limit.
+        rejected: heads and bodies that were not legal, by status.
+        retries: requests sent again because a kept-alive connection had died.
+        aborted: exchanges that one side broke off.
+        timeouts: deadlines that ran out, by what was waited for.
+    """
+
+    __slots__ = ("aborted", "accepted", "refused", "rejected", "retries", "timeouts")
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.refused = 0
+        self.rejected: dict[int, int] = {}
+        self.retries = 0
+        self.aborted = 0
+        self.timeouts: dict[str, int] = {}
+
+    def timed_out(self, what: str) -> None:
+        self.timeouts[what] = self.timeouts.get(what, 0) + 1

@@ -1,0 +1,156 @@
+"""The request's half of an exchange: a connection to the app, the head, the body."""
+
+from __future__ import annotations
+
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, cast
+
+from proxy.core.gate import Forward
+from proxy.errors import UpstreamError
+from proxy.wire.exchange import DONE, END, HEAD, WAITING, Exchange
+from proxy.wire.framing import CHUNKED
+from proxy.wire.head import RequestHead
+from proxy.wire.rewrite import request_bytes
+from proxy.wire.valve import CONNECTING
+
+if TYPE_CHECKING:
+    from proxy.shell.downstream import Downstream
+    from proxy.shell.pool import Pool
+    from proxy.shell.relay import Relay
+    from proxy.shell.upstream import Upstream
+
+LAST_CHUNK = b"0\r\n\r\n"
+JOIN_BELOW = 65_536
+"""Bytes: smaller writes are copied into one, larger ones go to the kernel as a list."""
+
+
+class Upload(Exchange):
+    """One request on its way to the app; `Relay` adds the way back.
+
+    Args:
+        down: the client's connection.
+        head: of the request.
+        verdict: that let it through.
+        pool: connections to the app.
+
+    Attributes:
+        up: the app's connection; None before there is one, and after it failed.
+        reused: that connection has served others before.
+        idle_s: how long a body may be silent.
+        sent_at: when the request was handed over, on the monotonic clock.
+        status: of the response passed on; 0 before there is one.
+        upstream_s: from handing the request over to the response's head, seconds.
+        bytes_in, bytes_out: of the bodies.
+    """
+
+    __slots__ = (
+        "_upload",
+        "bytes_in",
+        "bytes_out",
+        "down",
+        "head",
+        "idle_s",
+        "pool",
+        "reused",
+        "sent_at",
+        "status",
+        "up",
+        "upstream_s",
+        "verdict",
+    )
+
+    def __init__(self, down: Downstream, head: RequestHead, verdict: Forward, pool: Pool) -> None:
+        super().__init__(head.keep_alive)
+        self.down = down
+        self.head = head
+        self.verdict = verdict
+        self.pool = pool
+        self.up: Upstream | None = None
+        self.reused = False
+        self.idle_s = down.site.timeouts.body_idle_s
+        self.sent_at = 0.0
+        self.status = 0
+        self.upstream_s = 0.0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self._upload: list[bytes] = []
+
+    def start(self, *, fresh: bool = False) -> None:
+        """Send the request on an idle connection, or as soon as there is one.
+
+        Args:
+            fresh: only a connection that was never used.
+        """
+        up = None if fresh else self.pool.take()
+        if up is not None:
+            self.connected(up, True)
+            return
+        self.down.deadline = inf  # the pool has its own limits on connecting and waiting
+        if self.head.has_body:
+            self.down.valve.shut(CONNECTING)
+        self.pool.open_for(self, fresh=fresh)
+
+    def connected(self, up: Upstream, reused: bool) -> None:
+        """Here is a connection: the head goes out, the body may follow."""
+        down, head = self.down, self.head
+        relay = cast("Relay", self)
+        self.up = up
+        self.reused = reused
+        up.relay = relay
+        up.reader.expect(head.method, relay)
+        data = request_bytes(
+            head, down.forwarded_block(head), self.verdict.identity, self.pool.authority, down.peer.trusted
+        )
+        self.sent_at = monotonic()
+        if head.has_body:
+            self.request_event(HEAD)
+            self._upload.append(data)
+            down.deadline = down.site.now + self.idle_s
+            down.valve.open(CONNECTING)
+            down.pump()
+            return
+        if self.request == WAITING:
+            self.request_event(HEAD)
+            self.request_event(END)
+        up.transport.write(data)
+        down.deadline = down.site.now + down.site.timeouts.first_byte_s
+
+    def not_connected(self, error: UpstreamError) -> None:
+        """There will be no connection."""
+        self.down.valve.open(CONNECTING)
+        self.down.exchange_failed(cast("Relay", self), error)
+
+    def upload(self, data: bytes) -> None:
+        """A piece of the request's body."""
+        self.bytes_in += len(data)
+        if self.up is None:
+            return
+        if self.head.length == CHUNKED:
+            self._upload += (b"%x\r\n" % len(data), data, b"\r\n")
+        else:
+            self._upload.append(data)
+
+    def upload_end(self) -> None:
+        """The request's body is complete."""
+        self.request_event(END)
+        if self.head.length == CHUNKED:
+            self._upload.append(LAST_CHUNK)
+
+    def flush_upload(self) -> None:
+        """Write what came since the last read, at once."""
+        upload = self._upload
+        if not upload:
+            return
+        self._upload = []
+        up, down = self.up, self.down
+        if up is None:
+            return
+        if len(upload) == 1:
+            up.transport.write(upload[0])
+        elif sum(map(len, upload)) < JOIN_BELOW:
+            up.transport.write(b"".join(upload))
+        else:
+            up.transport.writelines(upload)
+        waiting = self.request == DONE and self.response == WAITING
+        down.deadline = down.site.now + (down.site.timeouts.first_byte_s if waiting else self.idle_s)
