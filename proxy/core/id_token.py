@@ -19,12 +19,14 @@ class Previous:
     """What a refreshed ID token must agree with (OIDC Core §12.2).
 
     Attributes:
+        iss: the session's issuer.
         sub: the session's subject.
         auth_time: of the first ID token, 0 = it had none.
         nonce: of the sign-in.
         strict_auth_time: another `auth_time` is another authentication.
     """
 
+    iss: str
     sub: str
     auth_time: float = 0.0
     nonce: str = ""
@@ -65,13 +67,14 @@ def check_claims(
     Raises:
         IdTokenRejected: `code` names the first check that failed.
     """
-    if str(header.get("typ", "JWT")).lower() == "logout+jwt" or "events" in claims:
-        raise IdTokenRejected("typ", detail="a logout token is no ID token")
+    # Explicitly typed tokens (logout+jwt, at+jwt, …) are for another purpose (RFC 8725 §3.11).
+    if str(header.get("typ", "JWT")).lower().endswith("+jwt") or "events" in claims:
+        raise IdTokenRejected("typ", detail=f"no ID token: typ {header.get('typ')!r:.60}")
     if claims.get("iss") != expected.issuer:
         raise IdTokenRejected("iss", detail=f"iss is {claims.get('iss')!r:.200}")
     sub = claims.get("sub")
-    if not isinstance(sub, str) or not sub or len(sub) > 255:
-        raise IdTokenRejected("sub", detail="sub is no non-empty string of at most 255 characters")
+    if not _subject(sub):
+        raise IdTokenRejected("sub", detail="sub is no string of 1 to 255 visible ASCII characters")
     _check_audience(claims, expected.client_id)
     _check_times(claims, expected.skew_s, now)
     _check_nonce(claims, expected)
@@ -79,6 +82,24 @@ def check_claims(
         _check_at_hash(header, claims, expected.access_token)
     if expected.previous is not None:
         _check_previous(claims, expected.previous)
+
+
+def check_signed_userinfo(claims: Mapping[str, Any], issuer: str, client_id: str) -> None:
+    """Check a signed userinfo answer's `iss` and `aud`, where it has them (OIDC Core §5.3.2).
+
+    Raises:
+        IdTokenRejected: it is another OP's or another client's.
+    """
+    if claims.get("iss", issuer) != issuer:
+        raise IdTokenRejected("userinfo_iss", detail="signed userinfo of another issuer")
+    aud: object = claims.get("aud", client_id)
+    if client_id not in (cast("list[object]", aud) if isinstance(aud, list) else [aud]):
+        raise IdTokenRejected("userinfo_aud", detail="signed userinfo for another client")
+
+
+def _subject(sub: object) -> bool:
+    """OIDC Core §2: a case-sensitive string of at most 255 ASCII characters."""
+    return isinstance(sub, str) and 0 < len(sub) <= 255 and sub.isascii() and sub.isprintable()
 
 
 def _check_audience(claims: Mapping[str, Any], client_id: str) -> None:
@@ -89,13 +110,13 @@ def _check_audience(claims: Mapping[str, Any], client_id: str) -> None:
     azp = claims.get("azp")
     if azp is not None and azp != client_id:
         raise IdTokenRejected("azp", detail="azp is another client")
-    if len(audience) > 1 and azp is None:
+    if azp is None and any(other != client_id for other in audience):
         raise IdTokenRejected("aud", detail="aud holds other clients and azp does not name us")
 
 
 def _check_times(claims: Mapping[str, Any], skew_s: float, now: float) -> None:
-    exp = _date(claims, "exp")
-    iat = _date(claims, "iat")
+    exp = numeric_date(claims, "exp")
+    iat = numeric_date(claims, "iat")
     if exp is None or iat is None:
         missing = "exp" if exp is None else "iat"
         raise IdTokenRejected(missing, detail=f"{missing} is missing")
@@ -105,14 +126,19 @@ def _check_times(claims: Mapping[str, Any], skew_s: float, now: float) -> None:
         raise IdTokenRejected(
             "iat", detail=f"issued in the future: iat {iat:.0f}, our clock {now:.0f}; compare the clocks"
         )
-    nbf = _date(claims, "nbf")
+    nbf = numeric_date(claims, "nbf")
     if nbf is not None and nbf > now + skew_s:
         raise IdTokenRejected(
             "nbf", detail=f"not valid yet: nbf {nbf:.0f}, our clock {now:.0f}; compare the clocks"
         )
 
 
-def _date(claims: Mapping[str, Any], name: str) -> float | None:
+def numeric_date(claims: Mapping[str, Any], name: str) -> float | None:
+    """A NumericDate claim (RFC 7519 §2), None if it is missing.
+
+    Raises:
+        IdTokenRejected: it is something else: a string, a boolean, milliseconds, no finite number.
+    """
     value = claims.get(name)
     if value is None:
         return None
@@ -127,10 +153,12 @@ def _check_nonce(claims: Mapping[str, Any], expected: Expected) -> None:
         if nonce is not None and expected.previous.nonce and nonce != expected.previous.nonce:
             raise IdTokenRejected("nonce", detail="the refreshed ID token has another nonce")
         return
-    if expected.nonce is not None and (
-        not isinstance(nonce, str) or not hmac.compare_digest(nonce.encode(), expected.nonce.encode())
-    ):
+    if expected.nonce is not None and (not isinstance(nonce, str) or not _same(nonce, expected.nonce)):
         raise IdTokenRejected("nonce", detail="nonce is missing or another")
+
+
+def _same(found: str, wanted: str) -> bool:
+    return hmac.compare_digest(found.encode(errors="surrogatepass"), wanted.encode())
 
 
 def _check_at_hash(header: Mapping[str, Any], claims: Mapping[str, Any], access_token: str) -> None:
@@ -146,13 +174,10 @@ def _check_at_hash(header: Mapping[str, Any], claims: Mapping[str, Any], access_
 
 
 def _check_previous(claims: Mapping[str, Any], previous: Previous) -> None:
+    if claims.get("iss") != previous.iss:
+        raise IdTokenRejected("iss", detail="the refreshed ID token is of another issuer")
     if claims.get("sub") != previous.sub:
         raise IdTokenRejected("sub", detail="the refreshed ID token is of another subject")
-    auth_time = claims.get("auth_time")
-    if (
-        previous.strict_auth_time
-        and previous.auth_time
-        and isinstance(auth_time, (int, float))
-        and float(auth_time) != previous.auth_time
-    ):
+    auth_time = numeric_date(claims, "auth_time")
+    if previous.strict_auth_time and previous.auth_time and auth_time not in (None, previous.auth_time):
         raise IdTokenRejected("auth_time", detail="the refreshed ID token is of another authentication")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -11,6 +13,11 @@ from proxy.core.session import Identity
 from proxy.errors import LoginError
 
 MAX_GROUPS_CHARS = 65_536
+MAX_CLAIMS_CHARS = 65_536
+"""Further claims that headers name, all together."""
+
+MAX_TEXT_CHARS = 1024
+"""A longer name or address is none: whatever it is, it is not for a header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,6 @@ def identity_of(claims: Mapping[str, Any], rules: ClaimRules, now: float, *, non
     denied = "email_verified" in claims and not verified
     email = _text(claims.get("email"))
     groups = _groups(claim(claims, rules.groups_claim))
-    extra = {path: claim(claims, path) for path in rules.extra}
     return Identity(
         iss=_text(claims.get("iss")),
         sub=_text(claims.get("sub")),
@@ -64,8 +70,21 @@ def identity_of(claims: Mapping[str, Any], rules: ClaimRules, now: float, *, non
         sid=_text(claims.get("sid")),
         auth_time=_number(claims.get("auth_time")),
         nonce=nonce,
-        claims={path: value for path, value in extra.items() if value is not None},
+        claims=_extra(claims, rules.extra),
     )
+
+
+def merged(claims: Mapping[str, Any] | None, userinfo: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What both say together; the signed ID token wins, and `email_verified` stays with its address.
+
+    Userinfo's `email_verified` speaks of userinfo's `email`. It is taken for the ID token's address
+    only if both are the same.
+    """
+    told = {**(userinfo or {}), **(claims or {})}
+    if claims is not None and "email" in claims and "email_verified" not in claims:
+        if userinfo is None or userinfo.get("email") != claims["email"]:
+            told.pop("email_verified", None)
+    return told
 
 
 def refreshed_identity(
@@ -80,10 +99,12 @@ def refreshed_identity(
     Missing groups never mean "no groups" (GitLab, Authelia and Entra leave them out of refreshed ID
     tokens); `groups_at` keeps telling how old they are.
     """
-    told = {**(userinfo or {}), **(claims or {})}
+    told = merged(claims, userinfo)
+    if "email" not in told and "email_verified" in told:
+        told["email"] = before.email
     told["iss"], told["sub"] = before.iss, before.sub
     new = identity_of(told, rules, now, nonce=before.nonce)
-    said_email = "email" in told or "email_verified" in told
+    said_email = "email" in told
     return Identity(
         iss=before.iss,
         sub=before.sub,
@@ -119,39 +140,80 @@ def allowed(identity: Identity, allow: Sequence[str]) -> bool:
     """
     if not allow or "everyone" in allow:
         return True
-    address = identity.email.lower() if identity.email_verified else ""
+    address = _lower(identity.email) if identity.email_verified else ""
     local, _, domain = address.partition("@")
-    domain = domain if local and domain and "@" not in domain else ""
+    domain = domain if local and address.isprintable() and " " not in address and "@" not in domain else ""
     for entry in allow:
         kind, _, value = entry.partition(":")
         match kind:
             case "email" if value:
-                hit = bool(domain) and address == value.lower()
+                hit = bool(domain) and address == _lower(value)
             case "group" if value:
                 hit = value in identity.groups
             case "sub" if value:
                 hit = identity.sub == value
             case _:
-                hit = bool(domain) and domain == entry.lower().removeprefix("@")
+                hit = bool(domain) and domain == _lower(entry).removeprefix("@")
         if hit:
             return True
     return False
 
 
+def _lower(text: str) -> str:
+    """ASCII letters in lower case, the rest as it is: `str.lower` turns the Kelvin sign into a k."""
+    return text.encode(errors="surrogatepass").lower().decode(errors="surrogatepass")
+
+
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    """A text that can be stored and sent: of reasonable length and real Unicode."""
+    if not isinstance(value, str) or len(value) > MAX_TEXT_CHARS or not _sound(value):
+        return ""
+    return value
+
+
+def _sound(text: str) -> bool:
+    """Whether there are no lone surrogates in it (JSON's \\ud800 makes some; UTF-8 has none)."""
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else 0.0
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e12:
+        return 0.0
+    return float(value) if math.isfinite(value) else 0.0
+
+
+def _extra(claims: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+    """The further claims that are there and can be stored."""
+    found: dict[str, Any] = {}
+    size = 0
+    for path in paths:
+        value = claim(claims, path)
+        if value is None:
+            continue
+        try:
+            size += len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
+        except (ValueError, RecursionError):  # no JSON: NaN, lone surrogates, bottomless nesting
+            continue
+        found[path] = value
+    if size > MAX_CLAIMS_CHARS:
+        raise LoginError(
+            "claims_too_large",
+            "The identity provider says more about your account than can be passed on. The operator can ask "
+            "it for less.",
+            status=403,
+        )
+    return found
 
 
 def _groups(value: object) -> tuple[str, ...] | None:
-    """Group names; None if nothing was said about groups."""
+    """Group names; None if nothing was said about groups.
+
+    A list of names, one name, or an object whose keys are the names (Zitadel's roles).
+    """
     if value is None:
         return None
-    items: list[object] = cast("list[object]", value) if isinstance(value, list) else [value]
-    groups = tuple(item for item in items if isinstance(item, str) and item)
+    items: list[object] = list(cast("list[object]", value)) if isinstance(value, (list, dict)) else [value]
+    groups = tuple(item for item in items if isinstance(item, str) and item and _sound(item))
     if sum(len(group) + 1 for group in groups) > MAX_GROUPS_CHARS:
         raise LoginError(
             "groups_too_large",

@@ -108,7 +108,8 @@ def check_callback(params: Mapping[str, str], flow: Flow, metadata: Metadata, no
     Raises:
         LoginError: the sign-in cannot go on; nothing that the OP wrote is in its message.
     """
-    if not hmac.compare_digest(params.get("state", "").encode(), flow.id.encode()):
+    state = params.get("state", "").encode(errors="surrogatepass")
+    if not hmac.compare_digest(state, flow.id.encode()):
         raise LoginError("state_mismatch", "This sign-in answer belongs to another browser. Start again.")
     if not -60 <= now - flow.created_at <= FLOW_S:
         raise LoginError("flow_too_old", "This sign-in took too long. Start again.")

@@ -1,12 +1,28 @@
-"""RP-initiated logout: where the browser goes to end the OP's session too (OIDC RP-Initiated Logout §2)."""
+"""Logout between us and the OP.
+
+RP-initiated: where the browser goes to end the OP's session too (OIDC RP-Initiated Logout §2).
+Back-channel: what a logout token must say, once its signature holds (OIDC Back-Channel Logout §2.6).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
+from proxy.core.id_token import numeric_date
 from proxy.core.metadata import Metadata
 from proxy.core.providers import Profile
+from proxy.errors import IdTokenRejected
+
+MAX_HINT_CHARS = 8192
+"""A longer `id_token_hint` is left out: no OP reads a request line that long; `client_id` remains."""
+
+LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
+
+MAX_TOKEN_AGE_S = 600.0
+"""A logout token without `exp` is obeyed for this long after its `iat`."""
 
 
 def end_session_url(
@@ -21,14 +37,14 @@ def end_session_url(
     """The OP's logout address with our parameters; "" if it has none or the profile knows better.
 
     Args:
-        id_token: `id_token_hint`; left out when there is none.
+        id_token: `id_token_hint`; left out when there is none, or one with too many groups in it.
         return_to: registered post-logout URL.
         state: comes back with the browser; nothing is ever taken from it.
     """
     if not metadata.end_session_endpoint or not profile.end_session:
         return ""
     params = {"client_id": client_id, "post_logout_redirect_uri": return_to, "state": state}
-    if id_token:
+    if 0 < len(id_token) <= MAX_HINT_CHARS:
         params = {"id_token_hint": id_token, **params}
     parts = urlsplit(metadata.end_session_endpoint)
     query = f"{parts.query}&{urlencode(params)}" if parts.query else urlencode(params)
@@ -38,3 +54,70 @@ def end_session_url(
 def post_logout_target(asked: str, allowed: Sequence[str], default: str) -> str:
     """The asked-for page if it is in the allow-list, exactly; else our own signed-out page."""
     return asked if asked and asked in allowed else default
+
+
+@dataclass(frozen=True, slots=True)
+class LogoutToken:
+    """What a back-channel logout token ends.
+
+    Attributes:
+        iss: issuer.
+        sub: subject, "" if it names none; with `sid` = "" all sessions of that person end.
+        sid: the OP's session id, "" if it names none.
+        jti: to be remembered until `until`: a token works once.
+        until: Unix seconds; afterwards the token is too old anyway.
+    """
+
+    iss: str
+    sub: str
+    sid: str
+    jti: str
+    until: float
+
+
+def read_logout_token(
+    header: Mapping[str, Any],
+    claims: Mapping[str, Any],
+    *,
+    issuer: str,
+    client_id: str,
+    skew_s: float,
+    now: float,
+) -> LogoutToken:
+    """Check a logout token's claims.
+
+    Args:
+        header: the verified JOSE header.
+        claims: the verified claims.
+        now: Unix seconds.
+
+    Raises:
+        IdTokenRejected: `code` names the first check that failed.
+    """
+    if str(header.get("typ", "JWT")).lower() not in ("logout+jwt", "jwt"):
+        raise IdTokenRejected("typ", detail="no logout token")
+    if claims.get("iss") != issuer:
+        raise IdTokenRejected("iss", detail="a logout token of another issuer")
+    aud: object = claims.get("aud")
+    if client_id not in (cast("list[object]", aud) if isinstance(aud, list) else [aud]):
+        raise IdTokenRejected("aud", detail="a logout token for another client")
+    events: object = claims.get("events")
+    if not isinstance(events, dict) or not isinstance(
+        cast("dict[str, object]", events).get(LOGOUT_EVENT), dict
+    ):
+        raise IdTokenRejected("events", detail="not the back-channel logout event")
+    if "nonce" in claims:
+        # §2.4: prohibited, so that no ID token can be passed off as a logout token.
+        raise IdTokenRejected("nonce", detail="a logout token has no nonce")
+    iat, exp = numeric_date(claims, "iat"), numeric_date(claims, "exp")
+    if iat is None:
+        raise IdTokenRejected("iat", detail="iat is missing")
+    until = (exp if exp is not None else iat + MAX_TOKEN_AGE_S) + skew_s
+    if not iat - skew_s <= now < until:
+        raise IdTokenRejected("exp", detail=f"iat {iat:.0f}, valid until {until:.0f}, our clock {now:.0f}")
+    sub, sid, jti = (claims.get(name, "") for name in ("sub", "sid", "jti"))
+    if not (isinstance(sub, str) and isinstance(sid, str) and (sub or sid)):
+        raise IdTokenRejected("sub", detail="neither sub nor sid")
+    if not isinstance(jti, str) or not 0 < len(jti) <= 255:
+        raise IdTokenRejected("jti", detail="jti is missing")
+    return LogoutToken(issuer, sub, sid, jti, until)

@@ -36,6 +36,7 @@ class Metadata:
         par_required: it takes no plain authorization requests.
         names_itself: it sends `iss` with authorization responses (RFC 9207).
         signing_algs: of ID tokens, as announced.
+        userinfo_algs: of signed userinfo answers, as announced; mostly empty.
         auth_methods: of clients at the token endpoint.
     """
 
@@ -50,6 +51,7 @@ class Metadata:
     par_required: bool = False
     names_itself: bool = False
     signing_algs: tuple[str, ...] = ("RS256",)
+    userinfo_algs: tuple[str, ...] = ()
     auth_methods: tuple[str, ...] = ("client_secret_basic",)
 
 
@@ -92,6 +94,7 @@ def read_metadata(
         par_required=body.get("require_pushed_authorization_requests") is True,
         names_itself=body.get("authorization_response_iss_parameter_supported") is True,
         signing_algs=_words(body, "id_token_signing_alg_values_supported", ("RS256",)),
+        userinfo_algs=_words(body, "userinfo_signing_alg_values_supported", ()),
         auth_methods=_words(body, "token_endpoint_auth_methods_supported", ("client_secret_basic",)),
     )
     if before is not None:
@@ -116,13 +119,35 @@ def _words(body: Mapping[str, Any], name: str, default: tuple[str, ...]) -> tupl
 
 
 def _refuse_moves(before: Metadata, after: Metadata) -> None:
-    for name in (
-        "authorization_endpoint",
-        "token_endpoint",
-        "jwks_uri",
-        "userinfo_endpoint",
-        "revocation_endpoint",
-    ):
-        old, new = str(getattr(before, name)), str(getattr(after, name))
-        if old and new and urlsplit(old).netloc != urlsplit(new).netloc:
-            raise OPUnavailable(f"the discovery document moves {name} to another host: not followed")
+    """Refuse a document that sends what only the OP may see (tokens, secrets, people) elsewhere.
+
+    An endpoint that is new may only be where another one already was.
+    """
+    known = {_origin(url) for url in _secrets_go_to(before)}
+    for name, old, new in zip(_GUARDED, _secrets_go_to(before), _secrets_go_to(after), strict=True):
+        if not new or _origin(new) == _origin(old) or (not old and _origin(new) in known):
+            continue
+        raise OPUnavailable(
+            f"the discovery document moves {name} from {_origin(old) or 'nowhere'} to {_origin(new)}: "
+            "not followed; restart to accept it"
+        )
+
+
+_GUARDED = (
+    "authorization_endpoint",
+    "token_endpoint",
+    "jwks_uri",
+    "userinfo_endpoint",
+    "end_session_endpoint",
+    "revocation_endpoint",
+    "par_endpoint",
+)
+
+
+def _secrets_go_to(metadata: Metadata) -> tuple[str, ...]:
+    return tuple(str(getattr(metadata, name)) for name in _GUARDED)
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}".lower() if url else ""

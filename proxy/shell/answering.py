@@ -21,7 +21,7 @@ _TITLES = {
 
 
 def answer_bytes(
-    answer: Answer, *, request_id: bytes, date: bytes, close: bool, keep_alive: bool, with_body: bool
+    answer: Answer, request_id: bytes, date: bytes, close: bool, keep_alive: bool, with_body: bool
 ) -> bytes:
     """An answer ready to be written.
 

@@ -9,9 +9,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.core.gate import Answer
+from proxy.errors import ProxyError
+from proxy.shell.answering import answer_bytes, error_answer
 from proxy.shell.done import Done
 from proxy.shell.relay import Relay
-from proxy.shell.site import Peer, Site
+from proxy.shell.site import Peer, Site, log
+from proxy.wire.exchange import WAITING
 from proxy.wire.head import RequestHead
 from proxy.wire.readers import RequestReader, RequestSink
 from proxy.wire.valve import AUTH, PIPELINE, Valve
@@ -39,6 +42,8 @@ _FULL_HOUSE = (
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
 )
 _RESET = struct.pack("ii", 1, 0)
+
+_SORRY = "Something went wrong here. Tell the operator the request id."
 
 
 class Client(asyncio.Protocol):
@@ -128,7 +133,13 @@ class Client(asyncio.Protocol):
         return self._block
 
     def _report(
-        self, status: int, relay: Relay | None, error: str, *, decision: str = "", sent: int = 0
+        self,
+        status: int,
+        relay: Relay | None,
+        error: str,
+        decision: str = "",
+        sent: int = 0,
+        request_id: bytes = b"",
     ) -> None:
         on_done = self.site.on_done
         if on_done is None:
@@ -138,7 +149,7 @@ class Client(asyncio.Protocol):
             decision = decision or relay.verdict.decision
         on_done(
             Done(
-                head.request_id if head is not None else b"",
+                head.request_id if head is not None else request_id,
                 head.method if head is not None else b"",
                 head.path if head is not None else b"",
                 status,
@@ -154,8 +165,15 @@ class Client(asyncio.Protocol):
 
     # Answers, and the end
 
+    # What `Downstream` adds: requests.
+
+    def pump(self) -> None:
+        """The request's body may come."""
+        raise NotImplementedError
+
     def _advance(self) -> None:
-        raise NotImplementedError  # the next request: `Downstream` knows
+        """The exchange is over; the next request may come."""
+        raise NotImplementedError
 
     def expire(self) -> None:
         """The deadline ran out; called by the sweep."""
@@ -165,27 +183,93 @@ class Client(asyncio.Protocol):
         """The process goes away: idle connections close, streams and tunnels are told."""
         raise NotImplementedError
 
-    def _send(self, answer: Answer, error: str, *, linger: bool) -> None:
+    def _send(self, answer: Answer, error: str, *, linger: bool, request_id: bytes = b"") -> None:
+        """Write an answer of ours; the connection goes on, lingers or closes.
+
+        Args:
+            error: one word for the log, "" if all went well.
+            linger: the request was not read to its end.
+            request_id: where there is no legal head to have one.
+        """
         head, site = self._head, self.site
+        request_id = head.request_id if head is not None else request_id
         close = answer.close or linger or site.draining or self.half_closed
         close = close or head is None or not head.keep_alive
-        request_id = head.request_id if head is not None else site.new_id()
-        data = answer_bytes(
-            answer,
-            request_id=request_id,
-            date=site.date(),
-            close=close,
-            keep_alive=head is not None and head.version == 0,
-            with_body=head is None or head.method != b"HEAD",
-        )
+        keep_alive = head is not None and head.version == 0
+        with_body = head is None or head.method != b"HEAD"
+        try:
+            data = answer_bytes(answer, request_id, site.date(), close, keep_alive, with_body)
+        except ValueError:
+            log.exception("an answer cannot be written", extra={"request_id": request_id.decode("latin-1")})
+            error = "ValueError"
+            answer = error_answer(
+                ProxyError("Something went wrong here."), request_id, head, decision="error"
+            )
+            data = answer_bytes(answer, request_id, site.date(), close, keep_alive, with_body)
         self.transport.write(data)
-        self._report(answer.status, None, error, decision=answer.decision, sent=len(answer.body))
+        sent = len(answer.body) if with_body else 0
+        self._report(answer.status, None, error, answer.decision, sent, request_id)
         if linger or (close and self.reader.waiting):
             self._linger()
         elif close:
             self._close()
         else:
             self._advance()
+
+    def _answer(self, answer: Answer, error: str) -> None:
+        head = self._head
+        assert head is not None
+        if not self.reader.in_body:
+            self._send(answer, error, linger=False)
+            return
+        # A body that is here already is thrown away and the connection kept; one that would
+        # have to be waited for is not (RFC 9112 §9.3), nor one that 100 was to call for.
+        self._phase = DISCARDING
+        self._pending = (answer, error)
+        if not head.expect_continue:
+            self.pump()
+
+    def _answer_error(self, error: ProxyError, decision: str) -> None:
+        head = self._head
+        assert head is not None
+        answer = error_answer(error, head.request_id, head, decision=decision)
+        self._answer(answer, error.detail or type(error).__name__)
+
+    def _failed(self, error: BaseException | None) -> None:
+        """Whatever went wrong on the way to a verdict: an answer, never a forwarded request."""
+        head, relay = self._head, self._relay
+        assert head is not None
+        if relay is not None:
+            self._relay = None
+            relay.client_gone()
+        if not isinstance(error, ProxyError):
+            log.error(
+                "no verdict on a request",
+                exc_info=error,
+                extra={"request_id": head.request_id.decode("latin-1")},
+            )
+            error = ProxyError(_SORRY)
+        self._answer_error(error, "error")
+
+    def _refuse(self, error: ProxyError) -> None:
+        """A message that is not plainly legal: answered if that is possible, never read on."""
+        counters = self.site.counters
+        counters.rejected[error.status] = counters.rejected.get(error.status, 0) + 1
+        relay = self._relay
+        if relay is not None and relay.response != WAITING:
+            self._break_off(relay, "bad_request")
+            return
+        if relay is not None:
+            self._relay = None
+            relay.client_gone()
+        elif self._phase in (IDLE, READING):
+            self._head = None
+            self._started = monotonic()
+        self._pending = None
+        head = self._head
+        request_id = head.request_id if head is not None else self.site.new_id()
+        answer = error_answer(error, request_id, head, decision="rejected")
+        self._send(answer, type(error).__name__, linger=True, request_id=request_id)
 
     def exchange_ended(self, relay: Relay, error: str) -> None:
         """The response ended before the app ended it, cleanly."""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, cast
 
 from proxy.core.gate import Answer, Forward, Pages, Verdict
 from proxy.errors import BadRequest, ProxyError, UpstreamError
-from proxy.shell.answering import error_answer
 from proxy.shell.client import (
     BUSY,
     DECIDING,
@@ -29,7 +28,6 @@ from proxy.shell.client import (
     Client,
 )
 from proxy.shell.relay import Relay
-from proxy.shell.site import log
 from proxy.wire.exchange import WAITING
 from proxy.wire.head import RequestHead
 from proxy.wire.valve import AUTH, PIPELINE
@@ -266,63 +264,6 @@ class Downstream(Client):
         relay.client_gone()
         self._answer_error(error, "upstream")
         self._settle()
-
-    # Answers
-
-    def _answer(self, answer: Answer, error: str) -> None:
-        head = self._head
-        assert head is not None
-        if not self.reader.in_body:
-            self._send(answer, error, linger=False)
-            return
-        # A body that is here already is thrown away and the connection kept; one that would
-        # have to be waited for is not (RFC 9112 §9.3), nor one that 100 was to call for.
-        self._phase = DISCARDING
-        self._pending = (answer, error)
-        if not head.expect_continue:
-            self.pump()
-
-    def _answer_error(self, error: ProxyError, decision: str) -> None:
-        head = self._head
-        assert head is not None
-        answer = error_answer(error, head.request_id, head, decision=decision)
-        self._answer(answer, error.detail or type(error).__name__)
-
-    def _failed(self, error: BaseException | None) -> None:
-        """Whatever went wrong on the way to a verdict: an answer, never a forwarded request."""
-        head, relay = self._head, self._relay
-        assert head is not None
-        if relay is not None:
-            self._relay = None
-            relay.client_gone()
-        if not isinstance(error, ProxyError):
-            log.error(
-                "no verdict on a request",
-                exc_info=error,
-                extra={"request_id": head.request_id.decode("latin-1")},
-            )
-            error = ProxyError("Something went wrong here. Tell the operator the request id.")
-        self._answer_error(error, "error")
-
-    def _refuse(self, error: ProxyError) -> None:
-        """A message that is not plainly legal: answered if that is possible, never read on."""
-        counters = self.site.counters
-        counters.rejected[error.status] = counters.rejected.get(error.status, 0) + 1
-        relay = self._relay
-        if relay is not None and relay.response != WAITING:
-            self._break_off(relay, "bad_request")
-            return
-        if relay is not None:
-            self._relay = None
-            relay.client_gone()
-        elif self._phase in (IDLE, READING):
-            self._head = None
-            self._started = monotonic()
-        self._pending = None
-        head = self._head
-        request_id = head.request_id if head is not None else self.site.new_id()
-        answer = error_answer(error, request_id, head, decision="rejected")
-        self._send(answer, type(error).__name__, linger=True)
 
     # Between requests, and the end
 

@@ -131,7 +131,7 @@ class Relay(Upload):
             body = [LAST_CHUNK]
         if head:
             self._head_out = b""
-            body.insert(0, head)
+            body = [head, *body]  # a new list: an empty one here is still `self._body`
         if not body:
             return
         transport = self.down.transport

@@ -72,8 +72,8 @@ class Upload(Exchange):
         self.sent_at = 0.0
         self.status = 0
         self.upstream_s = 0.0
-        self.bytes_in = 0
-        self.bytes_out = 0
+        self.bytes_in: int = 0
+        self.bytes_out: int = 0
         self._upload: list[bytes] = []
 
     def start(self, *, fresh: bool = False) -> None:

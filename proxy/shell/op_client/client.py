@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from proxy.core.id_token import Expected, Previous, check_claims
+from proxy.core.id_token import Expected, Previous, check_claims, check_signed_userinfo
 from proxy.core.login import Flow, authorization_params
+from proxy.core.logout import LogoutToken, read_logout_token
 from proxy.core.metadata import Metadata, read_metadata
 from proxy.core.session import Identity
 from proxy.core.token_reply import RawReply
-from proxy.errors import IdTokenRejected, OPRejected, OPUnavailable
+from proxy.errors import IdTokenRejected, OPRejected, OPUnavailable, ProxyError, ReplyLost
 from proxy.shell.clock import Clock
 from proxy.shell.op_client.client_auth import authenticate
 from proxy.shell.op_client.config import OPConfig
@@ -29,6 +30,12 @@ METADATA_S = 3600.0
 
 RETRY_S = 1.0
 """After a failed discovery the OP is left alone for this long."""
+
+RENEW_RETRY_S = 60.0
+"""The same while an older document still serves."""
+
+OPTIONAL_PAR_S = 5.0
+"""Where a pushed request is a courtesy, a sign-in does not wait longer for it."""
 
 
 class OPClient:
@@ -60,7 +67,7 @@ class OPClient:
         if self._metadata is not None and now - self._fetched_at < METADATA_S:
             return self._metadata
         if self._fetching is None:
-            if now - self._failed_at < RETRY_S:
+            if now - self._failed_at < (RETRY_S if self._metadata is None else RENEW_RETRY_S):
                 if self._metadata is not None:
                     return self._metadata
                 raise OPUnavailable(self._failure)
@@ -99,16 +106,28 @@ class OPClient:
         return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
 
     async def redeem(self, code: str, verifier: str, *, redirect_uri: str) -> RawReply:
-        """Exchange a code (RFC 6749 §4.1.3); the reply is returned raw."""
-        metadata = await self.metadata()
+        """Exchange a code (RFC 6749 §4.1.3); the reply is returned raw.
+
+        On a connection of its own, like a refresh: a code works once, and so does the try.
+
+        Raises:
+            OPUnavailable: no usable answer within the deadline.
+        """
         form = {
             "grant_type": "authorization_code",
             "code": code,
             "redirect_uri": redirect_uri,
             "code_verifier": verifier,
         }
-        form, headers = authenticate(self._config, metadata, form, self._clock.now())
-        return await self._http.post(metadata.token_endpoint, form, headers)
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                call = await self.connect()
+                try:
+                    return await call.post(form)
+                finally:
+                    await call.aclose()
+        except TimeoutError:
+            raise ReplyLost("the token endpoint did not answer in time") from None
 
     async def connect(self) -> TokenCall:
         """Open a connection for one refresh.
@@ -143,7 +162,7 @@ class OPClient:
         before = None
         if previous is not None:
             strict = self._config.profile.strict_auth_time
-            before = Previous(previous.sub, previous.auth_time, previous.nonce, strict)
+            before = Previous(previous.iss, previous.sub, previous.auth_time, previous.nonce, strict)
         expected = Expected(
             issuer=metadata.issuer,
             client_id=self._config.client_id,
@@ -154,6 +173,26 @@ class OPClient:
         )
         check_claims(header, claims, expected, now)
         return claims
+
+    async def verify_logout_token(self, raw: str, *, now: float) -> LogoutToken:
+        """Check a back-channel logout token whole (OIDC Back-Channel Logout §2.6); what it ends.
+
+        The caller remembers `jti`: a token works once.
+
+        Raises:
+            IdTokenRejected: it must not be obeyed.
+            OPUnavailable: the keys cannot be had just now.
+        """
+        metadata = await self.metadata()
+        header, claims = await self._keys.verified(raw, metadata.signing_algs)
+        return read_logout_token(
+            header,
+            claims,
+            issuer=metadata.issuer,
+            client_id=self._config.client_id,
+            skew_s=self._config.skew_s,
+            now=now,
+        )
 
     async def userinfo(self, access_token: str, sub: str) -> dict[str, Any]:
         """Ask userinfo (OIDC Core §5.3); its `sub` must be the ID token's.
@@ -167,16 +206,18 @@ class OPClient:
         if not metadata.userinfo_endpoint:
             return {}
         reply = await self._http.get(metadata.userinfo_endpoint, {"Authorization": f"Bearer {access_token}"})
+        if reply.status == 403 and _rate_limited(reply):
+            raise unusable(reply, "userinfo (rate limit)")
         if reply.status in (400, 401, 403):
             raise OPRejected(
                 f"userinfo_{reply.status}", http_status=reply.status, detail="userinfo refuses the token"
             )
         if reply.status != 200:
             raise unusable(reply, "userinfo")
-        if reply.headers.get("content-type", "").startswith("application/jwt"):
-            _, claims = await self._keys.verified(
-                reply.body.decode("ascii", "replace"), metadata.signing_algs
-            )
+        if reply.headers.get("content-type", "").lower().startswith("application/jwt"):
+            token = reply.body.decode("ascii", "replace").strip()
+            _, claims = await self._keys.verified(token, metadata.signing_algs + metadata.userinfo_algs)
+            check_signed_userinfo(claims, metadata.issuer, self._config.client_id)
         else:
             claims = _object(reply, "userinfo")
         if claims.get("sub") != sub:
@@ -192,13 +233,18 @@ class OPClient:
             form = {"token": token, "token_type_hint": hint}
             form, headers = authenticate(self._config, metadata, form, self._clock.now())
             reply = await self._http.post(metadata.revocation_endpoint, form, headers)
-        except OPUnavailable as error:
-            log.warning("revocation_failed", extra={"detail": error.detail})
+        except ProxyError as error:
+            log.warning("revocation_failed", extra={"detail": error.detail or error.message})
             return False
+        if reply.status != 200:
+            log.warning("revocation_failed", extra={"detail": f"the OP answered {reply.status}"})
         return reply.status == 200
 
     async def close(self) -> None:
-        """Close idle connections."""
+        """Close idle connections and stop what runs behind."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+        await self._keys.close()
         await self._http.close()
 
     async def _jwks_uri(self) -> str:
@@ -226,12 +272,18 @@ class OPClient:
 
     async def _pushed(self, metadata: Metadata, params: dict[str, str]) -> dict[str, str]:
         form, headers = authenticate(self._config, metadata, params, self._clock.now())
-        reply = await self._http.post(metadata.par_endpoint, form, headers)
+        limit = None if metadata.par_required else OPTIONAL_PAR_S
+        reply = await self._http.post(metadata.par_endpoint, form, headers, timeout_s=limit)
         body = _object(reply, "the PAR endpoint")
         uri = body.get("request_uri")
-        if reply.status not in (200, 201) or not isinstance(uri, str):
+        if reply.status not in (200, 201) or not isinstance(uri, str) or not uri:
             raise OPRejected("par_refused", http_status=reply.status, detail=f"PAR answered {reply.status}")
         return {"client_id": self._config.client_id, "request_uri": uri}
+
+
+def _rate_limited(reply: RawReply) -> bool:
+    """Whether a 403 speaks of too many requests, not of the token (GitHub)."""
+    return "retry-after" in reply.headers or reply.headers.get("x-ratelimit-remaining") == "0"
 
 
 def _object(reply: RawReply, what: str) -> dict[str, Any]:

@@ -87,9 +87,7 @@ class Keys:
         self._fetching = asyncio.Lock()
         self._renewing: asyncio.Task[None] | None = None
 
-    async def verified(
-        self, token: str, announced: Collection[str]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    async def verified(self, token: str, announced: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Verify a compact JWS.
 
         A token that no known key verifies makes us ask for the keys once more, at most once per

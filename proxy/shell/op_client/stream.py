@@ -94,9 +94,7 @@ async def open_stream(url: str, tls: ssl.SSLContext, proxy: str) -> OneCallStrea
         return await _dial(host, port, tls if secure else None)
     via = urlsplit(proxy)
     via_tls = via.scheme == "https"
-    stream = await _dial(
-        via.hostname or "", via.port or (443 if via_tls else 80), tls if via_tls else None
-    )
+    stream = await _dial(via.hostname or "", via.port or (443 if via_tls else 80), tls if via_tls else None)
     try:
         await _tunnel(stream, proxy, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         if secure:
