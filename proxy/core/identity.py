@@ -81,9 +81,9 @@ def merged(claims: Mapping[str, Any] | None, userinfo: Mapping[str, Any] | None)
     only if both are the same.
     """
     told = {**(userinfo or {}), **(claims or {})}
-    if claims is not None and "email" in claims and "email_verified" not in claims:
-        if userinfo is None or userinfo.get("email") != claims["email"]:
-            told.pop("email_verified", None)
+    alone = claims is not None and "email" in claims and "email_verified" not in claims
+    if alone and (userinfo or {}).get("email") != told["email"]:
+        told.pop("email_verified", None)
     return told
 
 

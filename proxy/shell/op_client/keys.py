@@ -169,9 +169,10 @@ class Keys:
                     if now - self._failed_at < RETRY_S:
                         raise OPUnavailable("the JWKS could not be had a moment ago")
                     await self._fetch()
-        elif now - self._fetched_at >= KEYS_S and now - self._failed_at >= self._config.jwks_refetch_s:
-            if self._renewing is None or self._renewing.done():
-                self._renewing = asyncio.get_running_loop().create_task(self._renew())
+            return
+        old = now - self._fetched_at >= KEYS_S and now - self._failed_at >= self._config.jwks_refetch_s
+        if old and (self._renewing is None or self._renewing.done()):
+            self._renewing = asyncio.get_running_loop().create_task(self._renew())
 
     async def _renew(self) -> None:
         try:
