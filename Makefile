@@ -43,7 +43,7 @@ docs: $(VENV)/.runtime
 	mv build/configuration.md docs/configuration.md
 
 bench: $(VENV)/.test
-	$(BIN)/python bench/run.py $(ARGS)
+	$(BIN)/python -m bench.run $(ARGS)
 
 # The oldest supported Python resolves: it needs the most (backports), newer ones nothing else.
 LOCK_PYTHON ?= python3.11

@@ -9,7 +9,7 @@ time limits can be tested without waiting. A factory that lacks its server calls
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -24,14 +24,14 @@ Factory = Callable[[Clock, Path], AbstractAsyncContextManager[Store]]
 
 
 @asynccontextmanager
-async def memory(clock: Clock, directory: Path) -> AsyncIterator[Store]:
+async def memory(clock: Clock, directory: Path) -> AsyncGenerator[Store]:
     store = MemoryStore(clock)
     yield store
     await store.close()
 
 
 @asynccontextmanager
-async def sqlite(clock: Clock, directory: Path) -> AsyncIterator[Store]:
+async def sqlite(clock: Clock, directory: Path) -> AsyncGenerator[Store]:
     store = SqliteStore(directory / "sessions.db", clock, wait_s=0.0)
     await store.open()
     try:

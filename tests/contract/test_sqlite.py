@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +41,7 @@ class OpenedUp(SqliteStore):
         return await self._run(work, reads=True)
 
     @asynccontextmanager
-    async def stalled(self) -> AsyncIterator[None]:
+    async def stalled(self) -> AsyncGenerator[None]:
         """The thread is busy meanwhile; what is asked queues up behind it."""
         busy, go = threading.Event(), threading.Event()
 
@@ -73,7 +73,7 @@ class File:
         asyncio.run(body())
 
     @asynccontextmanager
-    async def opened(self, **options: float) -> AsyncIterator[OpenedUp]:
+    async def opened(self, **options: float) -> AsyncGenerator[OpenedUp]:
         store = OpenedUp(
             self.path, self.clock, wait_s=options.get("wait_s", 0.0), busy_s=options.get("busy_s", 5.0)
         )

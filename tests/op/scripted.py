@@ -415,8 +415,12 @@ class ScriptedOP:
         self._by_rt[refresh_token].alive = False
 
     def is_valid(self, refresh_token: str) -> bool:
+        """Whether a refresh with it would succeed now, and cost nothing."""
         made = self._by_rt.get(refresh_token)
-        return made is not None and made.alive and refresh_token in made.valid
+        if made is None or not made.alive or refresh_token not in made.valid:
+            return False
+        used = made.used.get(refresh_token)
+        return used is None or self.rotation.kind == "deferred" or self.now() - used < self.rotation.grace_s
 
     def code_for(self, url: str) -> Params:
         """What the browser would bring back from this authorization URL (without a browser)."""
@@ -751,8 +755,9 @@ class ScriptedOP:
             raise _Refuse("invalid_grant")
         if kind == "none":
             return grant, ""
+        again = token in grant.used
         first_use = grant.used.setdefault(token, now)
-        if first_use != now and kind != "deferred" and now - first_use >= self.rotation.grace_s:
+        if again and kind != "deferred" and now - first_use >= self.rotation.grace_s:
             self.reuse_events += 1
             if kind == "family_revoke":
                 grant.alive = False

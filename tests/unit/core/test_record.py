@@ -153,7 +153,7 @@ gens = st.sampled_from(["g", "a", "b"])
 times = st.sampled_from([NOW - 200, NOW - 1, NOW, NOW + 1, NOW + 200])
 outcomes = st.builds(Outcome, st.sampled_from(OutcomeKind), words, tokens, words, times, times)
 rows = st.builds(
-    lambda lease, **fields: row(lease, **fields),
+    row,
     st.none() | st.builds(Lease, words, times),
     gen=gens,
     rt=tokens,

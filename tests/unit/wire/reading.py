@@ -18,9 +18,10 @@ Seen = list[tuple[object, ...]]
 
 
 class Requests:
-    """A sink that takes every request at once."""
+    """A sink that takes every request at once, unless it is told not to release the reader."""
 
-    def __init__(self, heads: RequestHeads | None = None) -> None:
+    def __init__(self, heads: RequestHeads | None = None, *, releases: bool = True) -> None:
+        self.releases = releases
         self.heads: list[RequestHead] = []
         self.bodies: list[bytearray] = []
         self.ended = 0
@@ -31,7 +32,8 @@ class Requests:
         self.bodies.append(bytearray())
         if not head.has_body:
             self.ended += 1
-        self.reader.release()
+        if self.releases:
+            self.reader.release()
 
     def on_body(self, data: bytes) -> None:
         assert data, "an empty piece says nothing"
@@ -39,7 +41,8 @@ class Requests:
 
     def on_end(self) -> None:
         self.ended += 1
-        self.reader.release()
+        if self.releases:
+            self.reader.release()
 
     def seen(self) -> Seen:
         return [
