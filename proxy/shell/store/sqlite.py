@@ -222,6 +222,7 @@ class SqliteStore(EmbeddedStore):
     def _work(self, ready: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
         lock_fd = -1
         db: sqlite3.Connection | None = None
+        refusal: StoreUnavailable | None = None
         try:
             try:
                 if not self._path.parent.is_dir():
@@ -232,7 +233,7 @@ class SqliteStore(EmbeddedStore):
                 db = self._connect()
                 self._prepare(db)
             except (StoreUnavailable, sqlite3.Error, OSError) as error:
-                _answer(loop, ready, None, self._translated(error))
+                refusal = self._translated(error)
                 return
             _answer(loop, ready, None, None)
             while batch := self._next_batch():
@@ -248,6 +249,8 @@ class SqliteStore(EmbeddedStore):
                 db.close()
             if lock_fd >= 0:
                 os.close(lock_fd)
+            if refusal is not None:  # told only now: who hears it may open the file at once
+                _answer(loop, ready, None, refusal)
 
     def _next_batch(self) -> list[_Call]:
         with self._wake:
