@@ -55,11 +55,10 @@ class PageServer:
         Args:
             started: when its head was complete, on the monotonic clock.
         """
-        from uvicorn.protocols.http.h11_impl import H11Protocol
+        from proxy.shell.page_protocol import PageProtocol
 
         config, state = self._load()
-        protocol = H11Protocol(config, state, {})
-        protocol.access_log = False
+        protocol = PageProtocol(config, state, self._look)
         protocol.app = _Page(self, down.site, head, len(body), down.peer.address, started)
         transport = down.transport
         transport.set_protocol(protocol)
@@ -73,10 +72,15 @@ class PageServer:
                 protocol.transport.abort()
 
     def began(self) -> None:
+        """A page starts to be made."""
         self._running += 1
 
     def ended(self) -> None:
+        """It is made, and handed to the transport as far as that took it."""
         self._running -= 1
+        self._look()
+
+    def _look(self) -> None:
         if self.on_idle is not None:
             self.on_idle()
 

@@ -116,7 +116,7 @@ class Relay(Upload):
         self._flush(response == DONE)
         if response == DONE:
             self._finish(up)
-        elif self._replay is None:
+        elif response == BODY:
             self.down.deadline = self.down.site.now + self.idle_s
 
     def _flush(self, ended: bool) -> None:
@@ -282,6 +282,8 @@ class Relay(Upload):
     ) -> None:
         """Let the session end this exchange; `unwatch` ends that."""
         self._stop_watching = watch(closer)
+        if self.up is None:  # the session was over already, and `closer` was called
+            self.unwatch()
 
     def unwatch(self) -> None:
         """The exchange is over: nothing is left to close."""

@@ -15,7 +15,7 @@ from proxy.core.logout import LogoutToken, read_logout_token
 from proxy.core.metadata import Metadata, read_metadata
 from proxy.core.session import Identity
 from proxy.core.token_reply import RawReply
-from proxy.errors import IdTokenRejected, OPRejected, OPUnavailable, ProxyError, ReplyLost
+from proxy.errors import IdTokenRejected, NotSent, OPRejected, OPUnavailable, ProxyError, ReplyLost
 from proxy.shell.clock import Clock
 from proxy.shell.op_client.client_auth import authenticate
 from proxy.shell.op_client.config import OPConfig
@@ -130,12 +130,15 @@ class OPClient:
             raise ReplyLost("the token endpoint did not answer in time") from None
 
     async def connect(self) -> TokenCall:
-        """Open a connection for one refresh.
+        """Open a connection for one call of the token endpoint.
 
         Raises:
-            OPUnavailable: nothing was sent.
+            NotSent: it could not be opened, or nobody knows where to.
         """
-        metadata = await self.metadata()
+        try:
+            metadata = await self.metadata()
+        except OPUnavailable as error:
+            raise NotSent(error.detail) from None
         return await connect(
             self._config,
             self._http,

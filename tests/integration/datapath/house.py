@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from time import monotonic
 from typing import Any
 
 import uvloop
@@ -129,6 +129,10 @@ class Wire:
         self.writer.close()
 
     def abort(self) -> None:
+        """Leave with a reset."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None and not self.transport.is_closing():
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
 
@@ -162,12 +166,26 @@ class Door:
         return Forward(identity=IDENTITY, decision="session", protected=True)
 
 
+START = 1_000.0
+
+
+class Time:
+    """A clock that a test moves; the sweep once a second sees it standing still."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class House:
     """The proxy with its app's connections in a queue."""
 
     def __init__(
-        self, server: Server, door: Door, app: asyncio.Queue[Wire], done: asyncio.Queue[Done]
+        self, server: Server, door: Door, app: asyncio.Queue[Wire], done: asyncio.Queue[Done], time: Time
     ) -> None:
+        self._time = time
         self.server = server
         self.door = door
         self._app = app
@@ -208,8 +226,9 @@ class House:
             return await self.done.get()
 
     def later(self, seconds: float) -> None:
-        """Sweep as if that much time had passed."""
-        self.server.sweep(monotonic() + seconds)
+        """Sweep as if that much time had passed since the start."""
+        self._time.now = START + seconds
+        self.server.sweep(self._time.now)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let the loop turn until something holds."""
@@ -237,6 +256,7 @@ async def house(
     app: asyncio.Queue[Wire] = asyncio.Queue()
     done: asyncio.Queue[Done] = asyncio.Queue()
     door = Door()
+    time = Time()
 
     def arrived(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         app.put_nowait(Wire(reader, writer))
@@ -253,9 +273,10 @@ async def house(
         timeouts=timeouts,
         trusted=Trusted(trusted),
         on_done=done.put_nowait,
+        clock=time,
     )
     await server.start([socket.create_server(("127.0.0.1", 0))])
-    built = House(server, door, app, done)
+    built = House(server, door, app, done, time)
     try:
         yield built
     finally:

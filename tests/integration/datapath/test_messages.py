@@ -32,7 +32,8 @@ def test_a_request_is_rewritten_and_its_response_passed_on() -> None:
             status, head, data = await client.answer()
             assert (status, data) == (200, b"hello")
             assert head == (
-                b"HTTP/1.1 200 OK\r\nDate: now\r\nX-App: 1\r\nCache-Control: private\r\nContent-Length: 5\r\n\r\n"
+                b"HTTP/1.1 200 OK\r\nDate: now\r\nX-App: 1\r\nCache-Control: private\r\n"
+                b"Content-Length: 5\r\n\r\n"
             )
             done = await h.finished()
             assert (done.status, done.path, done.decision, done.bytes_out, done.error) == (
@@ -87,7 +88,8 @@ def test_a_chunked_upload_is_framed_anew_and_trailers_are_dropped() -> None:
             assert await app.chunks() == b"de"
             assert app.left == b""
             app.send(
-                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;q\r\na\r\n1\r\nb\r\n0\r\nX-T: 1\r\n\r\n"
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                b"1;q\r\na\r\n1\r\nb\r\n0\r\nX-T: 1\r\n\r\n"
             )
             status, head, data = await client.answer()
             assert (status, data) == (200, b"ab")

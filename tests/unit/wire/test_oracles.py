@@ -104,6 +104,8 @@ def by_llhttp(stream: bytes) -> tuple[list[Message], bool]:
     reader = Llhttp()
     try:
         reader.parser.feed_data(stream)
+    except httptools.HttpParserUpgrade:
+        return reader.found, False  # it leaves HTTP for any Upgrade; we only for a 101
     except httptools.HttpParserError:
         return reader.found, True
     return reader.found, False
