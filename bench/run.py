@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.integration.test_storm import Stage, free_port, until
+from tests.scenarios.house import House, free_port, until
 
 APP = 'server { listen 127.0.0.1:%d; location / { return 200 "%s"; } }'
 
@@ -109,22 +109,21 @@ def main(rounds: int = 3, seconds: int = 4) -> int:
         f"upstream app {{ server 127.0.0.1:{app_port}; keepalive 64; }} server {{ listen 127.0.0.1:{plain_port};"
         "location / { proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ''; } }",
     )
-    stage = Stage(home, 3_600.0)
+    house = House(home, life_s=3_600.0, clock="real", upstream=f"http://127.0.0.1:{app_port}")
+    served = house.replica
     try:
-        stage.stop()
-        stage.env["NIGHTPORTER_UPSTREAM"] = f"http://127.0.0.1:{app_port}"
-        stage.start()
-        rest = resident_mib(stage.process.pid)
-        cookie = stage.sign_in()
+        rest = resident_mib(served.pid)
+        browser = house.browser()
+        assert browser.visit("/page").text == body
         subprocess.run(["taskset", "-a", "-cp", "1", str(app.pid)], capture_output=True, check=True)
         for pid in tree(app.pid):
             subprocess.run(["taskset", "-cp", "1", str(pid)], capture_output=True, check=True)
-        subprocess.run(["taskset", "-a", "-cp", "0", str(stage.process.pid)], capture_output=True, check=True)
+        subprocess.run(["taskset", "-a", "-cp", "0", str(served.pid)], capture_output=True, check=True)
         lua = home / "load.lua"
-        lua.write_text(LUA % f"theme=dark; {cookie}; lang=en")
+        lua.write_text(LUA % f"theme=dark; {browser.cookie}; lang=en")
         contestants = {
             "nginx, plain": (plain_port, plain.pid),
-            "nightporter": (stage.port, stage.process.pid),
+            "nightporter": (served.port, served.pid),
         }
         costs: dict[str, list[float]] = {name: [] for name in contestants}
         for port, _ in contestants.values():
@@ -139,10 +138,10 @@ def main(rounds: int = 3, seconds: int = 4) -> int:
         for name, found in costs.items():
             middle = statistics.median(found)
             print(f"{name:16}{middle:16.1f}{middle / floor:10.2f}")
-        after = resident_mib(stage.process.pid)
+        after = resident_mib(served.pid)
         print(f"resident at rest {rest:.1f} MiB, after a sign-in and the load {after:.1f} MiB")
     finally:
-        stage.end()
+        house.end()
         for process in (plain, app):
             process.terminate()
             process.wait(10)

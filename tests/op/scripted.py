@@ -101,7 +101,7 @@ class Script:
     Attributes:
         before: gate before processing; `delay_s` is the same with a timer.
         process: whether the OP does what it was asked.
-        after: gate between processing and the reply.
+        after: gate between processing and the reply; `reply_delay_s` is the same with a timer.
         cut: "" = answer; "at_once" = close before processing; "unanswered" = process, then close
             without a byte; "mid_head", "mid_body" = process, send that much, then close.
         reset: close with RST instead of FIN.
@@ -115,6 +115,7 @@ class Script:
     delay_s: float = 0.0
     process: bool = True
     after: Gate | None = None
+    reply_delay_s: float = 0.0
     cut: str = ""
     reset: bool = False
     status: int | None = None
@@ -270,7 +271,8 @@ class ScriptedOP:
         rt_in_reply: "new" as the rotation has it, "omit", "empty".
         id_token_on_refresh: whether a refresh brings one.
         nonce_on_refresh: "absent", "equal" or "different".
-        user: claims of the person who is signed in at once.
+        user: claims of the person who is signed in at once. Put another dictionary here and another
+            person comes; change the one that is here and the same person's claims change.
         id_token_claims: names of the user's claims that go into the ID token; None = all.
         names_itself: `iss` in authorization responses (RFC 9207), announced.
         par: "none", "offered", "required" or "broken".
@@ -328,6 +330,7 @@ class ScriptedOP:
         self._codes: dict[str, _Code] = {}
         self._by_rt: dict[str, Grant] = {}
         self._by_at: dict[str, Grant] = {}
+        self._people: dict[str, dict[str, Any]] = {}
         self._par_requests: dict[str, Params] = {}
         self._jtis: set[str] = set()
         self._under_way = 0
@@ -397,6 +400,14 @@ class ScriptedOP:
                 f"{len(self.ledger)} token calls instead of {n}"
             )
             return list(self.ledger)
+
+    def wait_refreshes(self, n: int, timeout: float = 10.0) -> list[Call]:
+        """Wait until the ledger holds `n` refreshes."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.refreshes()) >= n, timeout), (
+                f"{len(self.refreshes())} refreshes instead of {n}"
+            )
+            return self.refreshes()
 
     def refreshes(self) -> list[Call]:
         return [call for call in self.ledger if call.grant == "refresh_token"]
@@ -504,6 +515,8 @@ class ScriptedOP:
             reply = self._process(request, endpoint, script, entry) if script.process else Reply()
             if script.after is not None:
                 await script.after.pass_through()
+            if script.reply_delay_s:
+                await asyncio.sleep(script.reply_delay_s)
         finally:
             if token:
                 self._under_way -= 1
@@ -661,6 +674,7 @@ class ScriptedOP:
             raise _Refuse("invalid_request")
         if params.get("code_challenge_method") != "S256" or len(params.get("code_challenge", "")) != 43:
             raise _Refuse("invalid_request")
+        self._people[self.user["sub"]] = self.user
         grant = Grant(
             self.user["sub"],
             params.get("nonce", ""),
@@ -791,7 +805,8 @@ class ScriptedOP:
         alg = alg_of(key)
         now = int(self.now())
         names = self.id_token_claims
-        person = {n: v for n, v in self.user.items() if names is None or n in names}
+        known = self._people.get(grant.sub, self.user)
+        person = {n: v for n, v in known.items() if names is None or n in names}
         half = hashlib.new(f"sha{alg[2:]}" if alg[2:].isdigit() else "sha512", access_token.encode()).digest()
         claims = {
             **person,
@@ -812,7 +827,8 @@ class ScriptedOP:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
         if not self.access_token_works(token):
             return Reply(401, b"", {"WWW-Authenticate": 'Bearer error="invalid_token"'})
-        return Reply(200, {**self.user, "sub": self._by_at[token].sub})
+        sub = self._by_at[token].sub
+        return Reply(200, {**self._people.get(sub, self.user), "sub": sub})
 
     def _revoke(self, request: Request) -> Reply:
         if self._authenticated(request) == "bad":
