@@ -62,13 +62,16 @@ def _run(options: argparse.Namespace) -> int:
             return _describe(options.what)
         case _:
             pass
-    from proxy.config import read
+    from proxy.config import Loaded, read
 
-    loaded = read(file=options.config, overrides=options.set)
+    def given() -> Loaded:
+        return read(file=options.config, overrides=options.set)
+
     if options.command == "serve":
-        from proxy.app import serve
+        from proxy.service import serve
 
-        return serve(loaded.settings)
+        return serve(given)
+    loaded = given()
     if options.command == "check":
         for warning in loaded.warnings:
             print(f"warning: {warning}")

@@ -98,12 +98,15 @@ def single(params: Sequence[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
-def check_callback(params: Mapping[str, str], flow: Flow, metadata: Metadata, now: float) -> str:
+def check_callback(
+    params: Mapping[str, str], flow: Flow, metadata: Metadata, now: float, *, flow_s: float = FLOW_S
+) -> str:
     """Check the OP's answer against the flow that its `state` led to; the code to redeem.
 
     Args:
         params: from `single`.
         now: Unix seconds.
+        flow_s: how long a sign-in may take.
 
     Raises:
         LoginError: the sign-in cannot go on; nothing that the OP wrote is in its message.
@@ -111,7 +114,7 @@ def check_callback(params: Mapping[str, str], flow: Flow, metadata: Metadata, no
     state = params.get("state", "").encode(errors="surrogatepass")
     if not hmac.compare_digest(state, flow.id.encode()):
         raise LoginError("state_mismatch", "This sign-in answer belongs to another browser. Start again.")
-    if not -60 <= now - flow.created_at <= FLOW_S:
+    if not -60 <= now - flow.created_at <= flow_s:
         raise LoginError("flow_too_old", "This sign-in took too long. Start again.")
     iss = params.get("iss")
     if (iss is not None and iss != metadata.issuer) or (iss is None and metadata.names_itself):

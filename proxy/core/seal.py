@@ -116,11 +116,14 @@ def key_id(key: bytes) -> bytes:
 
 
 class KeyRing:
-    """The operator's cookie keys: the first seals, all open.
+    """The operator's cookie keys: one seals (the newest, unless `seal_with` says otherwise), all open.
 
     Args:
         keys: 32 bytes each, newest first.
         origin: the public origin that cookies are bound to, e.g. ``https://app.example.com``.
+
+    Attributes:
+        ids: of the keys, newest first.
     """
 
     def __init__(self, keys: Sequence[bytes], origin: str) -> None:
@@ -128,26 +131,43 @@ class KeyRing:
             raise ValueError("the key ring needs keys of 32 bytes")
         self._origin = origin.encode()
         self._keys = {key_id(key): key for key in reversed(keys)}
-        self._newest = key_id(keys[0])
+        self.ids = tuple(dict.fromkeys(key_id(key) for key in keys))
+        self._sealing = self.ids[0]
         self._aeads: dict[tuple[bytes, Purpose], AESGCM] = {}
 
-    def signing_key(self, purpose: str) -> bytes:
-        """A key for signed, non-secret values (form tokens), derived from the newest key."""
-        return _derive(self._keys[self._newest], "sign/" + purpose)
+    @property
+    def sealing(self) -> bytes:
+        """The id of the key that seals."""
+        return self._sealing
+
+    def seal_with(self, name: bytes) -> None:
+        """Seal with this key from now on.
+
+        Raises:
+            KeyError: the ring does not hold it.
+        """
+        if name not in self._keys:
+            raise KeyError("no such key in the ring")
+        self._sealing = name
+
+    def signing_keys(self, purpose: str) -> list[bytes]:
+        """Keys for signed, non-secret values (form tokens): all verify, the last one signs."""
+        others = [name for name in self.ids if name != self._sealing]
+        return [_derive(self._keys[name], "sign/" + purpose) for name in (*others, self._sealing)]
 
     def seal(self, purpose: Purpose, cookie_name: bytes, plain: bytes) -> bytes:
         """Seal `plain` into a cookie value for `cookie_name`."""
-        head = _FORMAT + self._newest
+        head = _FORMAT + self._sealing
         nonce = os.urandom(_NONCE_BYTES)
-        aead = self._aead(self._newest, purpose)
+        aead = self._aead(self._sealing, purpose)
         return b64(head + nonce + aead.encrypt(nonce, plain, self._bound(head, purpose, cookie_name)))
 
     def open(self, purpose: Purpose, cookie_name: bytes, sealed: bytes) -> tuple[bytes, bool]:
         """Open a cookie value.
 
         Returns:
-            The plain bytes, and whether the newest key sealed it (False: seal it anew when
-            convenient).
+            The plain bytes, and whether the key that seals now, or a newer one, sealed it
+            (False: seal it anew when convenient).
 
         Raises:
             CookieError: too long, not ours, an unknown key, tampered with.
@@ -166,7 +186,7 @@ class KeyRing:
             )
         except InvalidTag as error:
             raise CookieError("The cookie is not readable.", detail="tag") from error
-        return plain, head[1:] == self._newest
+        return plain, self.ids.index(head[1:]) <= self.ids.index(self._sealing)
 
     def seal_ticket(self, cookie_name: bytes, ticket: Ticket) -> bytes:
         """The session cookie's value."""

@@ -122,6 +122,13 @@ class Client(asyncio.Protocol):
 
     # What is said about it
 
+    def reconfigured(self) -> None:
+        """The site's rules changed: the next head is read by the new ones."""
+        site = self.site
+        self.reader.use(site.request_heads)
+        self._block_host = None
+        self.peer = Peer(self.peer.address, site.trusts(self.peer.address), self.peer.tls)
+
     def forwarded_block(self, head: RequestHead) -> bytes:
         """The `X-Forwarded-*` lines; the same for all requests of an untrusted peer."""
         peer = self.peer

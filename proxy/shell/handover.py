@@ -33,7 +33,7 @@ class PageServer:
     """Our pages behind uvicorn's HTTP/1.1 protocol.
 
     Args:
-        factory: makes the ASGI app; called once, by the first request for a page.
+        factory: makes the ASGI app; called by the first request for a page, and by `renew`.
     """
 
     def __init__(self, factory: Callable[[], ASGIApp]) -> None:
@@ -64,6 +64,11 @@ class PageServer:
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         protocol.data_received(_request(head, body))
+
+    def renew(self) -> None:
+        """Serve the next request with an app made anew; pages under way end as they began."""
+        if self._app is not None:
+            self._app = self._factory()
 
     def close(self) -> None:
         """Cut what is still open."""

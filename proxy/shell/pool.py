@@ -66,6 +66,7 @@ class Pool:
         self._opening: dict[asyncio.Task[None], Waiter | None] = {}
         self._waiting: deque[tuple[Waiter, float]] = deque()
         self._closed = False
+        self._retired = False
 
     @property
     def open(self) -> int:
@@ -118,6 +119,8 @@ class Pool:
             up.abort()
         elif self._waiting:
             self._waiting.popleft()[0].connected(up, True)
+        elif self._retired:
+            up.transport.close()
         else:
             up.idle_until = self.now + self._timeouts.upstream_idle_s
             self._idle[up] = None
@@ -141,6 +144,13 @@ class Pool:
         while self._waiting and self._waiting[0][1] <= now:
             waiter, _ = self._waiting.popleft()
             waiter.not_connected(UpstreamError(503, "The application has too many requests at the moment."))
+
+    def retire(self) -> None:
+        """Serve what is under way or waits, then keep nothing: another pool has taken over."""
+        self._retired = True
+        for up in list(self._idle):
+            self._idle.pop(up, None)
+            up.transport.close()
 
     def close(self) -> None:
         """Close every connection; exchanges on them break off."""

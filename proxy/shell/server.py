@@ -94,9 +94,10 @@ class Server:
             trusted=trusted,
             on_done=on_done,
         )
-        self.sweep(clock())
+        self._retired: set[Pool] = set()
         self._listeners: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
+        self.sweep(clock())
 
     @property
     def counters(self) -> Counters:
@@ -111,6 +112,30 @@ class Server:
     def sockets(self) -> list[socket.socket]:
         """The listening sockets."""
         return [sock for listener in self._listeners for sock in listener.sockets]
+
+    def reconfigure(
+        self,
+        door: Door,
+        policy: HeaderPolicy,
+        *,
+        limits: Limits,
+        timeouts: Timeouts,
+        upstreams: Upstreams,
+        trusted: Trusted,
+    ) -> None:
+        """Serve by another configuration from the next request on; no connection is dropped.
+
+        Args:
+            upstreams: those that it leaves out serve what they have, then close.
+        """
+        site = self.site
+        before = site.upstreams.pools() if site.upstreams is not None else set[Pool]()
+        site.reconfigure(door, policy, limits=limits, timeouts=timeouts, upstreams=upstreams, trusted=trusted)
+        for pool in before - upstreams.pools():
+            pool.retire()
+            self._retired.add(pool)
+        if self._pages is not None:
+            self._pages.renew()
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Accept connections on sockets that are bound; they may be shared with other workers."""
@@ -145,9 +170,13 @@ class Server:
             except Exception:  # one connection must not end the sweep of the others
                 log.exception("ending a connection failed")
                 connection.transport.abort()
-        if site.upstreams is not None:
-            for pool in site.upstreams.pools():
-                pool.sweep(now)
+        for pool in self._pools():
+            pool.sweep(now)
+        self._retired = {pool for pool in self._retired if pool.open}
+
+    def _pools(self) -> set[Pool]:
+        upstreams = self.site.upstreams
+        return self._retired | upstreams.pools() if upstreams is not None else self._retired
 
     async def drain(self, timeout_s: float) -> None:
         """Stop accepting, let what is under way finish, then cut the rest.
@@ -190,9 +219,8 @@ class Server:
             connection.transport.abort()
         if self._pages is not None:
             self._pages.close()
-        if self.site.upstreams is not None:
-            for pool in self.site.upstreams.pools():
-                pool.close()
+        for pool in self._pools():
+            pool.close()
 
     def _stop_listening(self) -> None:
         for listener in self._listeners:

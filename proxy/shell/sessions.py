@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -97,6 +97,8 @@ class SessionPolicy:
         stale_s: how long it may go on while the store is away.
         max_bytes: of the cache.
         config: epoch of the configuration, for the record.
+        issuer, client_id: whose tokens are served: a session of another OP or client is not ours
+            to use, and its tokens go nowhere. "" = not asked.
     """
 
     idle_s: float
@@ -105,6 +107,12 @@ class SessionPolicy:
     stale_s: float = 300.0
     max_bytes: int = 64 << 20
     config: str = ""
+    issuer: str = ""
+    client_id: str = ""
+
+    def serves(self, tokens: Tokens) -> bool:
+        """Whether these tokens were issued by the configured OP to the configured client."""
+        return not self.issuer or (tokens.issuer, tokens.client_id) == (self.issuer, self.client_id)
 
 
 class Sessions:
@@ -148,6 +156,42 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self._by_key)
+
+    def reconfigure(
+        self,
+        *,
+        policy: SessionPolicy,
+        refresh: RefreshPolicy,
+        block: Callable[[Identity, Tokens, float], bytes],
+        dress: Callable[[OpenSession, Forward], Forward],
+        origins: Mapping[str, Origin],
+    ) -> None:
+        """Go on under another configuration; the open sessions stay open.
+
+        What was cached by cookie bytes is forgotten, because the keys that opened it may be gone; the
+        sessions themselves are kept, for they may hold tokens that the store has not taken yet.
+
+        Args:
+            origins: by public URL. Sessions of an origin that is not there any more are forgotten.
+        """
+        self._policy, self._refresh, self._block, self._dress = policy, refresh, block, dress
+        for session in list(self._by_key.values()):
+            origin = origins.get(session.origin.url)
+            if origin is None or not policy.serves(session.tokens):
+                self._forget(session)
+                continue
+            session.origin = origin
+            self._redress(session)
+        self.forget_spellings()
+
+    def forget_spellings(self) -> None:
+        """Forget which cookie bytes lead to which session: the next request opens its cookie again."""
+        for session in self._by_key.values():
+            session.lines.clear()
+            session.values.clear()
+            session.good_until = 0.0
+        self.by_line.clear()
+        self._by_value.clear()
 
     # -- opening --
 
@@ -238,6 +282,12 @@ class Sessions:
             if session is not None:
                 self.drop(session, Ended.ABSENT)
             return None
+        if not self._policy.serves(session.tokens):
+            # No tombstone: who takes the configuration back finds the session as it was.
+            log.info("session_of_another_client", extra={"session": key[:12]})
+            self._forget(session)
+            return None
+        session.newest_key = newest
         session.read_at = began
         session.values.add(value)
         self._by_value[value] = session

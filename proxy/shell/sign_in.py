@@ -181,9 +181,10 @@ async def callback(visit: Visit) -> Response:
             raise LoginError("flow_unknown", "")
         metadata = await visit.desk.op.metadata()
         now = await visit.desk.sessions.now()
-        code = check_callback(params, flow, metadata, now)
+        flow_s = visit.desk.settings.limits.flow_s
+        code = check_callback(params, flow, metadata, now, flow_s=flow_s)
         # Remembered for longer than any copy of the flow's cookie is accepted.
-        if not await visit.desk.store.spend_flow(flow.id, 2 * visit.desk.settings.limits.flow_s):
+        if not await visit.desk.store.spend_flow(flow.id, 2 * flow_s):
             raise LoginError("flow_spent", "")
         spent = True
         return await _redeem(visit, flow, code, metadata.issuer)

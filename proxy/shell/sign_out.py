@@ -75,7 +75,7 @@ class Asker:
 
 def _signer(origin: Origin, salt: str) -> URLSafeTimedSerializer:
     return URLSafeTimedSerializer(
-        origin.ring.signing_key(salt),
+        origin.ring.signing_keys(salt),
         salt=salt,
         signer_kwargs={"digest_method": hashlib.sha256, "key_derivation": "hmac"},
     )

@@ -67,6 +67,14 @@ class SingleFlight:
     def __len__(self) -> int:
         return len(self._flights)
 
+    def reconfigure(self, kit: Kit, hooks: Hooks) -> None:
+        """Renewals that begin from now on use these; those under way end as they began.
+
+        Args:
+            kit: with the same store as before.
+        """
+        self._kit, self._hooks = kit, hooks
+
     def join(self, subject: Subject) -> Flight:
         """The flight of this session: the one under way, or a new one."""
         flight = self._flights.get(subject.key)
@@ -101,9 +109,10 @@ class SingleFlight:
                 flight.changed.set()
 
     async def _fly(self, subject: Subject, flight: Flight) -> None:
-        began = self._kit.clock.monotonic()
+        kit = self._kit
+        began = kit.clock.monotonic()
         try:
-            wait_s = self._kit.breaker.admit(self._kit.time.now())
+            wait_s = kit.breaker.admit(kit.time.now())
             if wait_s > 0:
                 result: steps.Result = steps.Kept(self._quiet(subject.record, wait_s))
             else:
@@ -112,7 +121,7 @@ class SingleFlight:
                     async def announce(early: steps.Result) -> None:
                         await self._announce(subject, flight, early, began)
 
-                    result = await Renewal(self._kit, subject, announce, flight.changed).run()
+                    result = await Renewal(kit, subject, announce, flight.changed).run()
         except Exception:
             # A defect of ours must neither strand the waiters nor end a session.
             log.exception("refresh_failed", extra={"session": subject.key[:12]})

@@ -101,30 +101,56 @@ class Site:
         trusted: Trusted | None = None,
         on_done: Callable[[Done], None] | None = None,
     ) -> None:
+        self.pages = pages
+        self.on_done = on_done
+        self.counters = Counters()
+        self.connections: set[Client] = set()
+        self._set(door, policy, limits, timeouts, upstreams, trusted)
+        self.draining = False
+        self.on_idle: Callable[[], None] | None = None
+        self.now = time.monotonic()
+        self._id_prefix = secrets.token_hex(5).encode("ascii")
+        self._ids = 0
+        self._date = b""
+        self._date_at = 0
+
+    def _set(
+        self,
+        door: Door,
+        policy: HeaderPolicy,
+        limits: Limits,
+        timeouts: Timeouts,
+        upstreams: Upstreams | None,
+        trusted: Trusted | None,
+    ) -> None:
         self.admit = door.admit
         self.policy = policy
         self.limits = limits
         self.timeouts = timeouts
         self.upstreams = upstreams
-        self.pages = pages
-        self.on_done = on_done
-        self.counters = Counters()
         self.request_heads = RequestHeads(
             policy, HeadLimits(limits.max_head_bytes, limits.max_line_bytes, limits.max_fields)
         )
         self.response_heads = ResponseHeads(
             policy, HeadLimits(limits.max_head_bytes, limits.max_line_bytes, limits.max_response_fields)
         )
-        self.connections: set[Client] = set()
-        self.draining = False
-        self.on_idle: Callable[[], None] | None = None
-        self.now = time.monotonic()
         self._trusted = trusted or Trusted()
         self._trust: dict[str, bool] = {}
-        self._id_prefix = secrets.token_hex(5).encode("ascii")
-        self._ids = 0
-        self._date = b""
-        self._date_at = 0
+
+    def reconfigure(
+        self,
+        door: Door,
+        policy: HeaderPolicy,
+        *,
+        limits: Limits,
+        timeouts: Timeouts,
+        upstreams: Upstreams | None,
+        trusted: Trusted | None,
+    ) -> None:
+        """Read every head that comes from now on by other rules; exchanges under way end as they began."""
+        self._set(door, policy, limits, timeouts, upstreams, trusted)
+        for connection in self.connections:
+            connection.reconfigured()
 
     def new_id(self) -> bytes:
         """A request id: the process's random prefix and a counter."""

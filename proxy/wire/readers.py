@@ -48,6 +48,10 @@ class RequestReader(MessageReader):
         self._skipped = False
         self._line_checked = False
 
+    def use(self, heads: RequestHeads) -> None:
+        """Read the heads that follow by other rules."""
+        self._heads = heads
+
     @property
     def between(self) -> bool:
         """Whether no byte of a next message has come."""

@@ -57,6 +57,13 @@ class OPClient:
         self._failure = ""
         self._fetching: asyncio.Task[Metadata] | None = None
 
+    def learn_from(self, other: OPClient) -> None:
+        """Take over what another client knows of the same OP, in case it is away just now."""
+        ours, theirs = self._config, other._config
+        if (ours.issuer, ours.insecure_http) == (theirs.issuer, theirs.insecure_http):
+            self._metadata, self._fetched_at = other._metadata, other._fetched_at
+            self._keys.learn_from(other._keys)
+
     async def metadata(self) -> Metadata:
         """The discovery document, cached; the last good one stays while the OP is away.
 

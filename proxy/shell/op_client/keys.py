@@ -87,6 +87,10 @@ class Keys:
         self._fetching = asyncio.Lock()
         self._renewing: asyncio.Task[None] | None = None
 
+    def learn_from(self, other: Keys) -> None:
+        """Take over the key set of another client of the same OP."""
+        self._keys, self._fetched_at = other._keys, other._fetched_at
+
     async def verified(self, token: str, announced: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Verify a compact JWS.
 

@@ -8,7 +8,7 @@ usually did), and repeating the call with the same attempt id is always safe.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from proxy.core.answers import (
@@ -130,6 +130,18 @@ class Store(Protocol):
 
     async def spend_flow(self, flow_id: str, keep_s: float) -> bool:
         """Spend a sign-in flow; True for the first caller only, remembered for `keep_s`."""
+        ...
+
+    async def announce(self, replica: str, keys: Sequence[str], keep_s: float) -> list[tuple[str, ...]]:
+        """Say which cookie keys this replica can open; said again well before `keep_s` is over.
+
+        Args:
+            replica: id of this process.
+            keys: names of the keys (`Origins.key_ids`), newest first.
+
+        Returns:
+            The names that each live replica announced, this one's included.
+        """
         ...
 
     async def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from proxy.core import record as rules
@@ -101,3 +101,6 @@ class EmbeddedStore:
         before = await self._change(key, lambda row, now: rules.end(row, reason, keep_s, now))
         self._tell(key)
         return before
+
+    async def announce(self, replica: str, keys: Sequence[str], keep_s: float) -> list[tuple[str, ...]]:
+        return [tuple(keys)]  # an embedded store has one process

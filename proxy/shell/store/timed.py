@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from proxy.core.answers import (
@@ -92,6 +92,9 @@ class TimedStore:
 
     async def spend_flow(self, flow_id: str, keep_s: float) -> bool:
         return await self._timed("spend_flow", self._inner.spend_flow(flow_id, keep_s))
+
+    async def announce(self, replica: str, keys: Sequence[str], keep_s: float) -> list[tuple[str, ...]]:
+        return await self._timed("announce", self._inner.announce(replica, keys, keep_s))
 
     async def close(self) -> None:
         await self._inner.close()

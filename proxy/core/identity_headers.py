@@ -1,0 +1,75 @@
+"""The header lines that tell the app who is calling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+from proxy.core.headers import identity_block
+from proxy.core.session import Identity, Tokens
+
+FIXED = ("User", "Email", "Preferred-Username", "Groups", "Access-Token")
+"""What follows ``X-Forwarded-`` in the names that apps already read (oauth2-proxy's)."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityHeaders:
+    """Which headers an app gets.
+
+    Attributes:
+        extra: further header name → claim.
+        access_token: `X-Forwarded-Access-Token` goes along.
+        authorization: so does `Authorization: Bearer`.
+        groups_max_age_s: groups learned longer ago are not said any more.
+    """
+
+    extra: Mapping[str, str] = field(default_factory=dict[str, str])
+    access_token: bool = False
+    authorization: bool = False
+    groups_max_age_s: float = 86_400.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that we may set, to be stripped from what clients send."""
+        return (*(f"X-Forwarded-{name}" for name in FIXED), *self.extra)
+
+    def block(self, identity: Identity, tokens: Tokens, now: float) -> bytes:
+        """The ready lines for one version of a session.
+
+        Args:
+            now: store time, Unix seconds.
+        """
+        known = identity.groups_at is not None and now - identity.groups_at < self.groups_max_age_s
+        values: list[tuple[str, str | tuple[str, ...]]] = [("X-Forwarded-User", identity.sub)]
+        if identity.email:
+            values.append(("X-Forwarded-Email", identity.email))
+        if identity.preferred_username:
+            values.append(("X-Forwarded-Preferred-Username", identity.preferred_username))
+        if identity.groups and known:
+            values.append(("X-Forwarded-Groups", identity.groups))
+        for name, path in self.extra.items():
+            value = said(identity, path)
+            if value:
+                values.append((name, value))
+        if self.access_token:
+            values.append(("X-Forwarded-Access-Token", tokens.access_token))
+        block = identity_block(values)
+        if self.authorization:
+            block += b"Authorization: Bearer %s\r\n" % tokens.access_token.encode("ascii")
+        return block
+
+
+def said(identity: Identity, path: str) -> str | tuple[str, ...]:
+    """A claim as header text: lists keep their items, everything without a plain text is ""."""
+    if path in ("sub", "email", "name", "preferred_username", "iss", "sid"):
+        return str(getattr(identity, path))
+    if path == "groups":
+        return identity.groups
+    value = identity.claims.get(path)
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        return tuple(str(item) for item in items if isinstance(item, (str, int, float)))
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, (str, int, float)) else ""

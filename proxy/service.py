@@ -1,0 +1,290 @@
+"""A running process: its listeners, reloads of its configuration, and the orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import time
+from collections.abc import Callable
+
+from proxy import wiring
+from proxy.app import Parts, join, open_base, pages
+from proxy.config import Loaded, Settings
+from proxy.config.changes import NEEDS_RESTART, changed, kept
+from proxy.config.keys import key_file
+from proxy.core.headers import Trusted
+from proxy.core.timing import backoff_s
+from proxy.errors import ConfigError, ProxyError, StoreUnavailable
+from proxy.shell.announcer import Announcer
+from proxy.shell.journal import Journal
+from proxy.shell.listening import bound
+from proxy.shell.op_client import OPClient
+from proxy.shell.operations import OperationsDoor
+from proxy.shell.pool import Upstreams
+from proxy.shell.server import Server
+from proxy.shell.telemetry import set_up_logging
+from proxy.shell.watch import Watch
+
+log = logging.getLogger("nightporter")
+
+LAG_ALIVE_S = 5.0
+"""A loop that is later than this is not well."""
+
+FIRST_WORD_S = 2.0
+"""How long a start waits for the other replicas' cookie keys."""
+
+OLD_OP_S = 60.0
+"""How long an OP client is kept for what began with it."""
+
+
+def serve(read: Callable[[], Loaded]) -> int:
+    """Run until SIGTERM or SIGINT.
+
+    Args:
+        read: reads the configuration; asked again by SIGHUP and when one of its files changed.
+
+    Returns:
+        The exit status: 0 after an orderly end, 1 if a part could not be started.
+
+    Raises:
+        ConfigError: there is nothing to run with.
+    """
+    import uvloop
+
+    loaded = read()
+    set_up_logging(loaded.settings.log_level)
+    _warn(loaded)
+    try:
+        return uvloop.run(_serve(loaded, read))
+    except ConfigError:
+        raise
+    except ProxyError as error:
+        log.error("cannot_start", extra={"detail": error.detail or error.message})
+        return 1
+
+
+def _warn(loaded: Loaded) -> None:
+    for warning in loaded.warnings:
+        log.warning("configuration", extra={"detail": warning})
+
+
+async def _serve(loaded: Loaded, read: Callable[[], Loaded]) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    base = await open_base(loaded.settings)
+    service = Service(join(loaded.settings, base))
+    reloads = Reloads(service, loaded, read)
+    loop.add_signal_handler(signal.SIGHUP, reloads.watch.ask)
+    await service.start()
+    watching = loop.create_task(reloads.watch.run())
+    await stop.wait()
+    watching.cancel()
+    await service.stop()
+    return 0
+
+
+class Reloads:
+    """Takes over what changed in the configuration, as far as a running process can.
+
+    A configuration that cannot be used changes nothing: it is logged, problem by problem.
+
+    Args:
+        service: to be told.
+        loaded: the configuration that it runs with.
+        read: reads it again.
+    """
+
+    def __init__(self, service: Service, loaded: Loaded, read: Callable[[], Loaded]) -> None:
+        self._service = service
+        self._read = read
+        self.watch = Watch(_files(loaded), self._again)
+
+    async def _again(self) -> None:
+        service = self._service
+        before = service.settings
+        event = service.parts.base.telemetry.event
+        try:
+            loaded = self._read()
+            keys = changed(before, loaded.settings)
+            await service.reconfigure(kept(before, loaded.settings))
+        except ConfigError as error:
+            for problem in error.problems:
+                log.error("configuration_refused", extra={"detail": str(problem)})
+            event("configuration_refused", problems=len(error.problems))
+            return
+        except Exception:
+            log.exception("configuration_refused")
+            event("configuration_refused", problems=1)
+            return
+        self.watch.files = _files(loaded)
+        set_up_logging(loaded.settings.log_level)
+        _warn(loaded)
+        restart = [key for key in keys if key in NEEDS_RESTART]
+        if restart:
+            log.warning("restart_needed", extra={"settings": restart})
+        event("configuration_reloaded", settings=[key for key in keys if key not in NEEDS_RESTART])
+
+
+def _files(loaded: Loaded) -> tuple[str, ...]:
+    settings = loaded.settings
+    files = [*loaded.files, settings.ca_file]
+    if not settings.cookie_keys and settings.sqlite_path:
+        files.append(key_file(settings))
+    return tuple(path for path in files if path)
+
+
+class Service:
+    """The listeners in front of the parts.
+
+    Args:
+        parts: joined.
+
+    Attributes:
+        parts: as the configuration is now.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self._ready = False
+        settings, telemetry = parts.settings, parts.base.telemetry
+        policy = wiring.header_policy(settings)
+        self._front = Server(
+            parts.front,
+            policy,
+            upstreams=wiring.app_pool(settings, policy),
+            pages=lambda: pages(self.parts),
+            limits=wiring.limits_of(settings),
+            timeouts=wiring.timeouts_of(settings),
+            trusted=Trusted(settings.trusted_proxies),
+            on_done=telemetry.request,
+        )
+        self._operations = Server(
+            OperationsDoor(
+                ready=lambda: self._ready,
+                alive=lambda: telemetry.lag_s < LAG_ALIVE_S,
+                away=self._away,
+                scrape=telemetry.scrape,
+            ),
+            policy,
+        )
+        self._announcer = Announcer(
+            parts.base.store,
+            parts.base.replica,
+            lambda: self.parts.origins,
+            parts.sessions.forget_spellings,
+        )
+        self._running: list[asyncio.Task[None]] = []
+        telemetry.gauges["nightporter_connections"] = (
+            "Open connections from clients.",
+            lambda: self._front.connections,
+        )
+        telemetry.gauges["nightporter_sessions_cached"] = ("Opened sessions.", lambda: len(parts.sessions))
+        telemetry.gauges["nightporter_refreshes_running"] = ("Renewals now.", lambda: len(parts.flights))
+
+    @property
+    def settings(self) -> Settings:
+        """The configuration that is served."""
+        return self.parts.settings
+
+    async def start(self) -> None:
+        """Listen and become ready; an OP or a store that is away holds nothing up."""
+        settings, base = self.settings, self.parts.base
+        if base.journal is not None:
+            base.background.spawn("journal", self._replay(base.journal))
+        await self._first_word()
+        front, operations = settings.listen_address, settings.operations_address
+        await self._operations.start(
+            [bound("operations_listen", host=operations.host, port=operations.port, path=operations.path)]
+        )
+        await self._front.start([bound("listen", host=front.host, port=front.port, path=front.path)])
+        loop = asyncio.get_running_loop()
+        self._running = [
+            loop.create_task(base.telemetry.watch_lag()),
+            loop.create_task(self._announcer.run()),
+        ]
+        gc.collect()
+        gc.freeze()  # what is here now stays: no later collection walks it again
+        self._ready = True
+        log.info("ready", extra={"listen": settings.listen, "public_url": settings.public_url})
+
+    async def _first_word(self) -> None:
+        """Learn which cookie keys the other replicas open, before the first cookie is sealed."""
+        try:
+            async with asyncio.timeout(FIRST_WORD_S):
+                heard = await self._announcer.once()
+        except TimeoutError:
+            heard = False
+        if not heard:
+            # The oldest key is the one that every replica has known for longest.
+            origins = self.parts.origins
+            origins.seal_with(origins.key_ids[-1])
+
+    async def reconfigure(self, settings: Settings) -> None:
+        """Go on with another configuration; no connection is dropped, no session ends.
+
+        Raises:
+            ConfigError: it cannot be used; nothing changed.
+        """
+        before = self.parts
+        policy = wiring.header_policy(settings)
+        pool = wiring.app_pool(settings, policy)
+        self.parts = parts = join(settings, before.base, before)  # the last step that may refuse
+        self._front.reconfigure(
+            parts.front,
+            policy,
+            limits=wiring.limits_of(settings),
+            timeouts=wiring.timeouts_of(settings),
+            upstreams=Upstreams(pool),
+            trusted=Trusted(settings.trusted_proxies),
+        )
+        if parts.provider.op is not before.provider.op:
+            parts.base.background.spawn("old OP client", _retire(before.provider.op))
+        await self._announcer.once()
+
+    async def stop(self) -> None:
+        """Unready, stop accepting, finish requests and renewals in flight, close."""
+        parts, base, timeout_s = self.parts, self.parts.base, self.settings.timeouts.drain_s
+        self._ready = False
+        log.info("draining")
+        began = time.monotonic()
+        await self._front.drain(timeout_s)
+        left_s = max(1.0, timeout_s - (time.monotonic() - began))
+        lost = await parts.flights.drain(left_s)
+        lost += await base.background.drain(5.0)
+        for task in self._running:
+            task.cancel()
+        await parts.provider.op.close()
+        await base.store.close()
+        self._operations.close()
+        log.info("stopped", extra={"unfinished": lost})
+
+    def _away(self) -> list[str]:
+        away: list[str] = []
+        if self.parts.sessions.store_away_since is not None:
+            away.append("store")
+        if self.parts.provider.breaker.open:
+            away.append("op")
+        return away
+
+    async def _replay(self, journal: Journal) -> None:
+        tries = 0
+        while True:
+            try:
+                await journal.replay(self.parts.base.store)
+            except StoreUnavailable:
+                tries += 1
+                await asyncio.sleep(backoff_s(tries, 0.5))
+            else:
+                return
+
+
+async def _retire(op: OPClient) -> None:
+    """Close an OP client once what began with it is over."""
+    try:
+        await asyncio.sleep(OLD_OP_S)
+    finally:
+        await op.close()

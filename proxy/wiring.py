@@ -1,0 +1,178 @@
+"""What each part is told, derived from the settings: one function a part, nothing is opened here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import ssl
+from typing import Any
+
+from proxy.config import Settings
+from proxy.core.cookies import names_for
+from proxy.core.headers import HeaderPolicy
+from proxy.core.identity import ClaimRules, claim, refreshed_identity
+from proxy.core.identity_headers import IdentityHeaders
+from proxy.core.providers import PROFILES, Profile, Reuse
+from proxy.core.session import Identity
+from proxy.core.timing import RefreshPolicy
+from proxy.shell.aftercare import IdentityRules
+from proxy.shell.limits import Limits, Timeouts
+from proxy.shell.op_client import OPConfig
+from proxy.shell.pool import Pool
+from proxy.shell.server import make_pool
+from proxy.shell.sessions import SessionPolicy
+
+
+def profile_of(settings: Settings) -> Profile:
+    """The provider's profile: as named, else the one whose issuer it is, else the generic one."""
+    if settings.provider:
+        return PROFILES[settings.provider]
+    for profile in PROFILES.values():
+        if profile.issuer and profile.issuer == settings.issuer:
+            return profile
+    return PROFILES["generic"]
+
+
+def claim_rules(settings: Settings, profile: Profile) -> ClaimRules:
+    """Which claims mean what."""
+    return ClaimRules(profile, settings.groups_claim, tuple(settings.headers.values()))
+
+
+def refresh_policy(settings: Settings, profile: Profile) -> RefreshPolicy:
+    """How renewals are done: the profile's ways, where the operator does not know better."""
+    given = settings.refresh
+    return RefreshPolicy(
+        reuse=profile.reuse if given.reuse == "profile" else Reuse(given.reuse),
+        margin_s=given.margin_s,
+        margin_share=given.margin_share,
+        call_s=settings.op.timeout_s,
+        intent_wait_s=given.intent_wait_s,
+        default_life_s=given.expires_in_default_s,
+        min_life_s=given.min_life_s,
+        max_life_s=given.max_life_s,
+        send_scope=profile.send_scope,
+    )
+
+
+def session_policy(settings: Settings, op: OPConfig) -> SessionPolicy:
+    """Limits of sessions and of their cache."""
+    return SessionPolicy(
+        idle_s=settings.idle_s,
+        absolute_s=settings.absolute_s,
+        ttl_s=settings.cache.ttl_s,
+        stale_s=settings.cache.stale_s,
+        max_bytes=settings.cache.max_bytes,
+        config=config_epoch(op),
+        issuer=op.issuer,
+        client_id=op.client_id,
+    )
+
+
+def config_epoch(op: OPConfig) -> str:
+    """Names what a sign-in asks the OP for: two sessions of one epoch were asked for alike.
+
+    It tells an operator which sessions are older than a change of scopes or parameters.
+    """
+    asked = [op.issuer, op.client_id, sorted(op.scopes), sorted(op.authorize_params.items())]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
+
+
+def identity_headers(settings: Settings) -> IdentityHeaders:
+    """Which headers the app gets."""
+    return IdentityHeaders(
+        settings.headers,
+        access_token=settings.pass_access_token,
+        authorization=settings.pass_authorization,
+        groups_max_age_s=settings.refresh.groups_max_age_s,
+    )
+
+
+def header_policy(settings: Settings) -> HeaderPolicy:
+    """What the data path does with header fields."""
+    return HeaderPolicy(
+        [names_for(url) for url in settings.public_urls],
+        settings.public_urls,
+        identity=identity_headers(settings).names,
+        authorization_from_us=settings.pass_authorization,
+    )
+
+
+def op_config(settings: Settings, profile: Profile) -> OPConfig:
+    """What the OP client is told."""
+    params = settings.authorize_params
+    return OPConfig(
+        issuer=settings.issuer or profile.issuer,
+        client_id=settings.client_id,
+        client_secret=settings.client_secret.reveal(),
+        client_key=settings.client_key.reveal(),
+        client_auth=settings.client_auth,
+        scopes=settings.scopes or profile.scopes,
+        authorize_params=params if params is not None else profile.authorize_params,
+        profile=profile,
+        ca_file=settings.ca_file,
+        proxy=settings.op.proxy.reveal(),
+        timeout_s=settings.op.timeout_s,
+        connect_timeout_s=settings.op.connect_timeout_s,
+        max_answer_bytes=settings.op.max_answer_bytes,
+        jwks_refetch_s=settings.op.jwks_refetch_s,
+        skew_s=settings.op.clock_skew_s,
+        insecure_http=settings.insecure_http,
+    )
+
+
+def identity_rules(settings: Settings, claims: ClaimRules) -> IdentityRules:
+    """How identity is learned again after a refresh."""
+
+    def learn(
+        told: dict[str, Any] | None, userinfo: dict[str, Any] | None, before: Identity, now: float
+    ) -> Identity:
+        return refreshed_identity(told, userinfo, before, claims, now)
+
+    def userinfo(told: dict[str, Any] | None, before: Identity) -> bool:
+        if settings.op.userinfo != "when_missing":
+            return settings.op.userinfo == "always"
+        # Only what the ID token used to leave to userinfo is asked for again.
+        missing = told is None or claim(told, claims.groups_claim) is None
+        return bool(before.groups) and missing
+
+    return IdentityRules(learn, userinfo)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What connections may take."""
+    given = settings.limits
+    return Limits(
+        max_head_bytes=given.max_head_bytes,
+        max_fields=given.max_fields,
+        max_connections=given.max_connections,
+        pool_size=given.pool_size,
+        pool_queue=given.pool_queue,
+        page_body_bytes=given.page_body_bytes,
+    )
+
+
+def timeouts_of(settings: Settings) -> Timeouts:
+    """How long the data path waits for whom."""
+    given = settings.timeouts
+    return Timeouts(
+        head_s=given.head_s,
+        idle_s=given.idle_s,
+        body_idle_s=given.body_idle_s,
+        connect_s=given.connect_s,
+        first_byte_s=given.first_byte_s,
+        tunnel_idle_s=given.tunnel_idle_s,
+    )
+
+
+def app_pool(settings: Settings, policy: HeaderPolicy) -> Pool:
+    """Connections to the app; none is opened yet."""
+    address = settings.upstream_address
+    return make_pool(
+        policy,
+        host=address.host,
+        port=address.port,
+        path=address.path,
+        tls=ssl.create_default_context(cafile=settings.ca_file or None) if address.tls else None,
+        limits=limits_of(settings),
+        timeouts=timeouts_of(settings),
+    )
