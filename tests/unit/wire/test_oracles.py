@@ -105,7 +105,8 @@ def by_llhttp(stream: bytes) -> tuple[list[Message], bool]:
     try:
         reader.parser.feed_data(stream)
     except httptools.HttpParserUpgrade:
-        return reader.found, False  # it leaves HTTP for any Upgrade; we only for a 101
+        # It leaves HTTP for any Upgrade, unread body and all; we only for a 101.
+        return reader.found[:-1], False
     except httptools.HttpParserError:
         return reader.found, True
     return reader.found, False
