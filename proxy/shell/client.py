@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import socket
 import struct
+import termios
 from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
@@ -68,6 +71,7 @@ class Client(asyncio.Protocol):
         "_task",
         "_tunnel",
         "_unsent",
+        "_unsent_at",
         "deadline",
         "half_closed",
         "peer",
@@ -95,7 +99,8 @@ class Client(asyncio.Protocol):
         self._pending: tuple[Answer, str] | None = None
         self._page_body: bytearray | None = None
         self._started = 0.0
-        self._unsent = 1 << 62
+        self._unsent = 0
+        self._unsent_at = 0.0
         self._block = b""
         self._block_host: bytes | None = None
 
@@ -119,6 +124,41 @@ class Client(asyncio.Protocol):
         site.counters.accepted += 1
         site.connections.add(self)
         self.deadline = site.now + site.timeouts.head_s
+
+    # How fast it is taken from us
+
+    def _untaken(self) -> int:
+        """Bytes written to this client that it has not taken, the kernel's queue included.
+
+        Without that queue, several MiB long, a slow but honest reader shows no progress for
+        longer than anybody waits: the kernel calls for more only when a good part is free.
+        """
+        size = self.transport.get_write_buffer_size()
+        sock = cast("socket.socket | None", self.transport.get_extra_info("socket"))
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                size += int.from_bytes(
+                    fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), byteorder="little"
+                )
+        return size
+
+    def _watch_pace(self) -> None:
+        """Measure from now on how fast the client takes what waits for it."""
+        site = self.site
+        self._unsent, self._unsent_at = self._untaken(), site.now
+        self.deadline = site.now + site.timeouts.slow_s if site.limits.min_rate_bytes else self._patience()
+
+    def _patience(self) -> float:
+        return self.site.now + self.site.timeouts.body_idle_s
+
+    def _keeps_pace(self) -> bool:
+        """Whether it took enough since the last look; if so, another look is due later."""
+        site = self.site
+        taken = self._unsent - self._untaken()
+        if taken < max(1.0, site.limits.min_rate_bytes * (site.now - self._unsent_at)):
+            return False
+        self._watch_pace()
+        return True
 
     # What is said about it
 
@@ -170,8 +210,6 @@ class Client(asyncio.Protocol):
             )
         )
 
-    # Answers, and the end
-
     # What `Downstream` adds: requests.
 
     def pump(self) -> None:
@@ -189,6 +227,8 @@ class Client(asyncio.Protocol):
     def drain(self) -> None:
         """The process goes away: idle connections close, streams and tunnels are told."""
         raise NotImplementedError
+
+    # Answers, and the end
 
     def _send(self, answer: Answer, error: str, *, linger: bool, request_id: bytes = b"") -> None:
         """Write an answer of ours; the connection goes on, lingers or closes.
@@ -307,6 +347,8 @@ class Client(asyncio.Protocol):
         self._phase = LINGER
         self._head = None
         self.deadline = self.site.now + self.site.timeouts.linger_s
+        if self.transport.get_write_buffer_size():
+            self._watch_pace()
         self.valve.open(PIPELINE | AUTH)
         if self.transport.is_closing():
             return
@@ -317,6 +359,8 @@ class Client(asyncio.Protocol):
         self._phase = LINGER
         self._head = None
         self.deadline = self.site.now + self.site.timeouts.linger_s
+        if self.transport.get_write_buffer_size():
+            self._watch_pace()
         self.transport.close()
 
     def _abort(self) -> None:

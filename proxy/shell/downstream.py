@@ -77,7 +77,7 @@ class Downstream(Client):
         self._full = True
         self._client_full(True)
         if self._phase != LINGER:
-            self.deadline = self.site.now + self.site.timeouts.body_idle_s
+            self._watch_pace()
 
     def resume_writing(self) -> None:
         self._full = False
@@ -311,7 +311,10 @@ class Downstream(Client):
         """The deadline ran out; called by the sweep."""
         self.deadline = inf
         phase, counters = self._phase, self.site.counters
-        if phase == BUSY and self._relay is not None:
+        if (self._full and phase < LINGER) or (phase == TUNNEL and self._full):
+            if not self._keeps_pace():
+                self._too_slow()
+        elif phase == BUSY and self._relay is not None:
             if self.half_closed and self._relay.response == WAITING:
                 self._abort()
             else:
@@ -333,12 +336,21 @@ class Downstream(Client):
         elif phase in (READING, PAGE):
             counters.timed_out("head" if phase == READING else "page_body")
             self._refuse(BadRequest(408, "The request did not come in time."))
-        elif phase == IDLE and not self._full:
+        elif phase == IDLE:
             self._close()
-        elif 0 < self.transport.get_write_buffer_size() < self._unsent:
-            # The last answer is still being taken, slowly.
-            self._unsent = self.transport.get_write_buffer_size()
-            self.deadline = self.site.now + self.site.timeouts.body_idle_s
+        elif not self.transport.get_write_buffer_size() or not self._keeps_pace():
+            self.transport.abort()
+        # else the last answer is still being taken, slowly
+
+    def _too_slow(self) -> None:
+        """Nobody takes what waits for this client, or a byte now and then."""
+        self.site.counters.timed_out("slow_client")
+        relay, tunnel = self._relay, self._tunnel
+        if tunnel is not None:
+            tunnel.expire()
+        elif relay is not None:
+            self.site.counters.aborted += 1
+            self._break_off(relay, "slow_client")
         else:
             self.transport.abort()
 

@@ -17,6 +17,10 @@ class Limits:
         pool_queue: requests that may wait for one of those; one more gets 503.
         page_body_bytes: of a body posted to our own pages → 413.
         write_buffer_bytes: high-water mark of each connection's write buffer.
+        min_rate_bytes: per second, what a client must bring of a body, and take of an answer
+            that waits for it, over `Timeouts.slow_s` (Kestrel and mod_reqtimeout have such
+            limits; without one a byte a minute holds a connection for ever). 0 = any progress
+            within `body_idle_s` will do.
     """
 
     max_head_bytes: int = 65_536
@@ -28,6 +32,7 @@ class Limits:
     pool_queue: int = 1_024
     page_body_bytes: int = 65_536
     write_buffer_bytes: int = 65_536
+    min_rate_bytes: int = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,8 @@ class Timeouts:
     Attributes:
         head_s: from a head's first byte (or from the connection's start) to its end.
         idle_s: a kept-alive connection without a request.
-        body_idle_s: silence within a body, or a peer that takes nothing, either way.
+        body_idle_s: silence of the app within a body, or an app that takes nothing of one.
+        slow_s: over how long a client's pace is measured (`Limits.min_rate_bytes`).
         connect_s: connecting to the app, TLS included.
         queue_s: waiting for a connection to the app when all are taken.
         decide_s: the door's longest answer; then 503, because a door that hangs must not
@@ -54,6 +60,7 @@ class Timeouts:
     head_s: float = 10.0
     idle_s: float = 75.0
     body_idle_s: float = 60.0
+    slow_s: float = 10.0
     connect_s: float = 5.0
     queue_s: float = 5.0
     decide_s: float = 60.0

@@ -209,14 +209,18 @@ class Relay(Upload):
     def expire(self) -> None:
         """The exchange's deadline ran out."""
         down = self.down
-        if self.response == WAITING:
-            blocked = down.valve.reasons & PEER_FULL
-            if self.request != DONE and not blocked:
+        if self.request != DONE and self.up is not None:
+            blocked = bool(down.valve.reasons & PEER_FULL)
+            if self.keeps_pace(blocked=blocked):
+                return
+            if not blocked and self.response == WAITING:
                 down.site.counters.timed_out("request_body")
-                down.exchange_failed(self, UpstreamError(408, "The request's body did not come in time."))
-            else:
-                down.site.counters.timed_out("first_byte")
-                down.exchange_failed(self, UpstreamError(504, "The application did not answer in time."))
+                error = UpstreamError(408, "The request's body did not come in time.")
+                down.exchange_failed(self, error)
+                return
+        if self.response == WAITING:
+            down.site.counters.timed_out("first_byte")
+            down.exchange_failed(self, UpstreamError(504, "The application did not answer in time."))
             return
         down.site.counters.timed_out("response_body")
         down.exchange_failed(self, UpstreamError(504, "The application's answer did not go on in time."))

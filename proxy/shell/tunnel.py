@@ -85,6 +85,7 @@ class Tunnel:
             self._up.valve.shut(PEER_FULL)
         else:
             self._up.valve.open(PEER_FULL)
+            self._down.deadline = self._down.site.now + self._down.site.timeouts.tunnel_idle_s
 
     def app_full(self, full: bool) -> None:
         """The app takes no more, or takes it again."""

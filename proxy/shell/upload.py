@@ -44,8 +44,14 @@ class Upload(Exchange):
         bytes_in, bytes_out: of the bodies.
     """
 
+    # While the body comes, the deadline stands for a whole window, not for each piece: pieces
+    # cost nothing, and a byte now and then buys no time.
+
     __slots__ = (
+        "_silent_since",
         "_upload",
+        "_window_at",
+        "_window_in",
         "bytes_in",
         "bytes_out",
         "down",
@@ -75,6 +81,8 @@ class Upload(Exchange):
         self.bytes_in: int = 0
         self.bytes_out: int = 0
         self._upload: list[bytes] = []
+        self._window_at = self._silent_since = 0.0
+        self._window_in = 0
 
     def start(self, *, fresh: bool = False) -> None:
         """Send the request on an idle connection, or as soon as there is one.
@@ -106,7 +114,8 @@ class Upload(Exchange):
         if head.has_body:
             self.request_event(HEAD)
             self._upload.append(data)
-            down.deadline = down.site.now + self.idle_s
+            self._silent_since = down.site.now
+            self._open_window()
             down.valve.open(CONNECTING)
             down.pump()
             return
@@ -152,5 +161,33 @@ class Upload(Exchange):
             up.transport.write(b"".join(upload))
         else:
             up.transport.writelines(upload)
-        waiting = self.request == DONE and self.response == WAITING
-        down.deadline = down.site.now + (down.site.timeouts.first_byte_s if waiting else self.idle_s)
+        if self.request == DONE:
+            waiting = self.response == WAITING
+            down.deadline = down.site.now + (down.site.timeouts.first_byte_s if waiting else self.idle_s)
+
+    def _open_window(self) -> None:
+        down = self.down
+        site = down.site
+        self._window_at, self._window_in = site.now, self.bytes_in
+        slow_s = site.timeouts.slow_s if site.limits.min_rate_bytes else self.idle_s
+        down.deadline = site.now + min(slow_s, self.idle_s)
+
+    def keeps_pace(self, *, blocked: bool) -> bool:
+        """Whether the client brings its body fast enough; if so, another window begins.
+
+        Args:
+            blocked: nothing is read at the moment, because the app takes nothing.
+        """
+        site = self.down.site
+        brought = self.bytes_in - self._window_in
+        if brought:
+            self._silent_since = site.now
+        # Who was told to wait for 100, or cannot get rid of its bytes, is not slow.
+        waits = blocked or (self.head.expect_continue and not self.bytes_in)
+        if waits:
+            good = site.now - self._silent_since < self.idle_s
+        else:
+            good = brought >= max(1.0, site.limits.min_rate_bytes * (site.now - self._window_at))
+        if good:
+            self._open_window()
+        return good

@@ -166,17 +166,19 @@ class RequestHeads:
         """Check a trailer section like header lines. Nothing of it is passed on.
 
         RFC 9110 §6.5.1 lets an intermediary discard trailers. Some apps merge them into the
-        headers, where an identity or framing field would be believed.
+        headers, where an identity or framing field would be believed: nobody who means well
+        sends one there, so the message is refused.
 
         Raises:
-            BadRequest: a line is malformed, or there are too many.
+            BadRequest: a line is malformed, names what no trailer may, or there are too many.
         """
         lines = raw.split(b"\r\n")
         if len(lines) > self.limits.fields:
             raise BadRequest(431, "The request has too many trailer fields.")
         for line in lines:
-            if line not in self.lines.young:
-                self.lines.learn(line)
+            field = self.lines.young.get(line) or self.lines.learn(line)
+            if field.kind != PASS:
+                raise BadRequest(400, "A trailer names a field that belongs into the head.")
 
     def _request_line(self, line: bytes, lines: list[bytes]) -> tuple[RequestHead, bytes]:
         if len(line) > self.limits.line_bytes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import socket
 
 import pytest
@@ -326,6 +328,104 @@ def test_a_client_that_takes_nothing_is_cut() -> None:
             await h.until(lambda: connection.transport.get_write_buffer_size() > 65_536)
             h.later(62)
             await h.until(lambda: not h.server.site.connections)
+            assert await app.gone()
+
+    run(body)
+
+
+def test_a_body_that_drips_is_refused_and_a_steady_one_is_not() -> None:
+    async def body() -> None:
+        async with house() as h:
+            attacker, honest = await h.client(), await h.client()
+            apps = []
+            for client in (attacker, honest):
+                client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 900000\r\n\r\n")
+                apps.append(await h.app())
+                await apps[-1].head()
+            attacker.send(b"x")
+            honest.send(b"x" * 4_000)
+            await apps[0].exactly(1)
+            await apps[1].exactly(4_000)
+            h.later(11)
+            assert (await attacker.answer())[0] == 408
+            assert await apps[0].gone()
+            assert h.server.counters.timeouts == {"request_body": 1}
+            honest.send(b"x" * 896_000)
+            await apps[1].exactly(896_000)
+            apps[1].send(ok())
+            assert (await honest.answer())[0] == 200
+
+    run(body)
+
+
+def test_who_waits_for_100_or_for_the_app_is_not_slow() -> None:
+    async def body() -> None:
+        async with house() as h:
+            client = await h.client()
+            client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+            app = await h.app()
+            await app.head()
+            h.later(11)
+            h.later(50)
+            app.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            assert (await client.answer())[0] == 100
+            client.send(b"abc")
+            await app.exactly(3)
+            app.send(ok())
+            assert (await client.answer())[0] == 200
+            # An app that takes nothing for a while
+            client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % (32 << 20))
+            await app.head()
+            app.transport.pause_reading()
+            client.send(b"x" * (32 << 20))
+            connection = next(iter(h.server.site.connections))
+            await h.until(lambda: connection.valve.reasons != 0)
+            h.later(62)
+            h.later(73)
+            h.later(90)
+            app.transport.resume_reading()
+            left = (32 << 20) - len(app.left)
+            while left:
+                left -= len(await app._reader.read(1 << 20))
+            app.left = b""
+            app.send(ok())
+            assert (await client.answer())[0] == 200
+            assert h.server.counters.timeouts == {}
+
+    run(body)
+
+
+def test_a_client_that_takes_a_little_is_cut_and_one_that_takes_enough_is_not() -> None:
+    async def body() -> None:
+        async with house() as h:
+            size = 24 << 20
+            client = await h.client(receive_buffer=65_536)
+            client.transport.pause_reading()
+            client.send(get())
+            app = await h.app()
+            await app.head()
+            app.send(ok(b"x" * size))
+            connection = next(iter(h.server.site.connections))
+            await h.until(lambda: connection.transport.get_write_buffer_size() > 65_536)
+            sock = client.transport.get_extra_info("socket")
+            taken = 0
+            for at in (11, 22, 33):
+                goal = taken + 30_000
+
+                def took(goal: int = goal) -> bool:
+                    nonlocal taken
+                    with contextlib.suppress(BlockingIOError):
+                        taken += len(os.read(sock.fileno(), 65_536))
+                    return taken >= goal
+
+                await h.until(took)
+                h.later(at)
+                assert h.server.counters.timeouts == {}
+            assert taken < size
+            h.later(44)  # what was under way may still arrive in the client's own buffer
+            h.later(55)
+            await h.until(lambda: not h.server.site.connections)
+            assert h.server.counters.timeouts == {"slow_client": 1}
             assert await app.gone()
 
     run(body)

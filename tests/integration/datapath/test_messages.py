@@ -43,6 +43,30 @@ def test_a_request_is_rewritten_and_its_response_passed_on() -> None:
     run(body)
 
 
+def test_a_head_that_comes_before_its_body_is_written_once() -> None:
+    async def body() -> None:
+        async with house() as h:
+            client, app = await h.client(), None
+            for framing, first, second in (
+                (b"Content-Length: 4", b"ab", b"cd"),
+                (b"Transfer-Encoding: chunked", b"2\r\nab\r\n", b"2\r\ncd\r\n0\r\n\r\n"),
+            ):
+                client.send(get())
+                app = app or await h.app()
+                await app.head()
+                app.send(b"HTTP/1.1 200 OK\r\n%b\r\n\r\n" % framing)
+                head = await client.head()  # it goes out at once, and then never again
+                assert head.count(b"HTTP/1.1 200") == 1
+                app.send(first)
+                assert (await client.until(b"ab")).endswith(b"ab")
+                app.send(second)
+                rest = await client.until(b"0\r\n\r\n" if b"chunked" in framing else b"cd")
+                assert b"HTTP/" not in rest
+                assert client.left == b""
+
+    run(body)
+
+
 def test_both_connections_are_kept_and_pipelined_requests_are_answered_in_order() -> None:
     async def body() -> None:
         async with house() as h:
@@ -84,7 +108,7 @@ def test_a_chunked_upload_is_framed_anew_and_trailers_are_dropped() -> None:
             head = await app.head()
             assert field(head, b"transfer-encoding") == b"chunked"
             assert await app.until(b"abc\r\n") == b"3\r\nabc\r\n"
-            client.send(b"2\r\nde\r\n0\r\nX-Forwarded-User: evil\r\n\r\n")
+            client.send(b"2\r\nde\r\n0\r\nX-Checksum: 1\r\n\r\n")
             assert await app.chunks() == b"de"
             assert app.left == b""
             app.send(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from proxy.core.gate import Forward
@@ -108,7 +110,7 @@ def test_no_spelling_of_an_identity_reaches_the_app(public: bool) -> None:
             block = b"".join(line + b"\r\n" for line in SPOOFED * 2)
             client.send(
                 b"POST / HTTP/1.1\r\n" + HOST + block
-                + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + block + b"\r\n"
+                + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
             )  # fmt: skip
             app = await h.app()
             head = await app.head()
@@ -118,6 +120,22 @@ def test_no_spelling_of_an_identity_reaches_the_app(public: bool) -> None:
             app.send(ok())
             await client.answer()
             assert app.left == b""
+
+    run(body)
+
+
+def test_no_spelling_of_an_identity_hides_in_a_trailer() -> None:
+    async def body() -> None:
+        async with house() as h:
+            for line in SPOOFED:
+                client = await h.client()
+                client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+                app = await h.app()
+                await app.until(b"x\r\n")
+                client.send(b"0\r\n" + line + b"\r\n\r\n")
+                assert (await client.answer())[0] == 400
+                with contextlib.suppress(ConnectionError):
+                    assert await app.end() == b""  # never a last chunk
 
     run(body)
 

@@ -71,7 +71,7 @@ ACCEPTED = {
         b"POST / HTTP/1.1\r\n"
         + H
         + b'Transfer-Encoding: chunked\r\n\r\n1 ;a ; b = "q;\\"\r"\r\nx\r\n'.replace(b'\\"\r', b'\\"')
-        + b"0;z=1\r\nX-Forwarded-User: evil\r\nContent-Length: 5\r\n\r\nGET /2 HTTP/1.1\r\nHost: b\r\n\r\n",
+        + b"0;z=1\r\nX-Checksum: 5\r\n\r\nGET /2 HTTP/1.1\r\nHost: b\r\n\r\n",
         [(b"POST", b"/", b"a", (), b"x"), (b"GET", b"/2", b"b", (), b"")],
     ),
     "hop-by-hop and nominated fields go": (
@@ -222,6 +222,10 @@ REFUSED = {
     ),
     "trailer malformed": (
         b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX : y\r\n\r\n",
+        400,
+    ),
+    "trailer with an identity": (
+        b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-Forwarded-User: x\r\n\r\n",
         400,
     ),
     "trailer with bare LF": (
