@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, cast
 
+from proxy.config.changes import NEEDS_RESTART
 from proxy.config.declaration import Settings
 from proxy.config.load import Loaded
 from proxy.config.registry import GROUPS, Setting, declared
@@ -81,7 +82,8 @@ def _page() -> Iterator[str]:
     yield ""
     yield "<!-- Made by `make docs` from proxy/config/declaration.py: change it there. -->"
     yield ""
-    yield from _INTRODUCTION.strip().splitlines()
+    restart = ", ".join(f"`{key}`" for key in sorted(NEEDS_RESTART))
+    yield from _INTRODUCTION.strip().replace("{restart}", restart).splitlines()
     yield ""
     yield "## Settings"
     yield ""
@@ -219,4 +221,8 @@ and `store`; `cookie_keys` too, except on `sqlite:` (one is made and kept in `<d
 found and the remedy; the exit status is 2. `nightporter config show` prints what is in force and
 where it came from, and never a secret. `nightporter config schema` prints a JSON schema for
 editors.
+
+A change of one of its files (or SIGHUP) makes a running process read the configuration again. No
+connection is dropped and no session ends. What cannot be used changes nothing and is logged
+(`configuration_refused`). These need a restart, which the log says (`restart_needed`): {restart}.
 """
