@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NODE_OP := tests/op/node
+SBOM := build/nightporter.cdx.json
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format docs lock bench clean test-tools
+.PHONY: help demo test lint format docs lock bench clean test-tools image sbom
 
 help:
 	@echo "make demo    a provider, a sample app and Nightporter in front of it; prints the URL to visit"
@@ -16,6 +17,8 @@ help:
 	@echo "make format  format the code, fix what can be fixed"
 	@echo "make docs    write docs/configuration.md from the declared settings"
 	@echo "make lock    resolve the dependencies anew into requirements/"
+	@echo "make image   build the container image (needs an engine; makes the bases where no registry is)"
+	@echo "make sbom    write $(SBOM), a CycloneDX list of what the image installs"
 	@echo "make bench   measure beside nginx"
 	@echo "make clean   remove the environment and what tools left behind"
 
@@ -45,6 +48,13 @@ docs: $(VENV)/.runtime
 bench: $(VENV)/.test
 	$(BIN)/python -m bench.run $(ARGS)
 
+image:
+	@scripts/build-image $(TAGS)
+
+sbom: $(VENV)/.test
+	@mkdir -p build
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o $(SBOM) requirements/runtime.txt
+
 # The oldest supported Python resolves: it needs the most (backports), newer ones nothing else.
 LOCK_PYTHON ?= python3.11
 COMPILE := build/lock/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header \
@@ -56,10 +66,12 @@ lock:
 	build/lock/bin/pip install --quiet pip-tools
 	$(COMPILE) --extra demo --output-file build/runtime.txt pyproject.toml
 	$(COMPILE) --extra demo --extra test --output-file build/test.txt pyproject.toml
+	$(COMPILE) --only-build-deps --all-build-deps --allow-unsafe --output-file build/build.txt pyproject.toml
 	@version=$$(build/lock/bin/python -c 'import platform; print(platform.python_version())'); \
 	{ printf $(HEAD) '`nightporter serve` and `make demo` need' "$$version"; cat build/runtime.txt; } \
 		> requirements/runtime.txt; \
-	{ printf $(HEAD) '`make test` needs' "$$version"; cat build/test.txt; } > requirements/test.txt
+	{ printf $(HEAD) '`make test` needs' "$$version"; cat build/test.txt; } > requirements/test.txt; \
+	{ printf $(HEAD) 'that building the package needs' "$$version"; cat build/build.txt; } > requirements/build.txt
 	cd $(NODE_OP) && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 
 clean:
