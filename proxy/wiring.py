@@ -10,9 +10,10 @@ from typing import Any
 from proxy.config import Settings
 from proxy.core.cookies import names_for
 from proxy.core.headers import HeaderPolicy
-from proxy.core.identity import ClaimRules, claim, refreshed_identity
+from proxy.core.identity import ClaimRules, claim, groups_elsewhere, refreshed_identity
 from proxy.core.identity_headers import IdentityHeaders
-from proxy.core.providers import PROFILES, Profile, Reuse
+from proxy.core.logout import given_back
+from proxy.core.providers import Profile, Reuse, profile_for
 from proxy.core.session import Identity
 from proxy.core.timing import RefreshPolicy
 from proxy.shell.aftercare import IdentityRules
@@ -24,13 +25,8 @@ from proxy.shell.sessions import SessionPolicy
 
 
 def profile_of(settings: Settings) -> Profile:
-    """The provider's profile: as named, else the one whose issuer it is, else the generic one."""
-    if settings.provider:
-        return PROFILES[settings.provider]
-    for profile in PROFILES.values():
-        if profile.issuer and profile.issuer == settings.issuer:
-            return profile
-    return PROFILES["generic"]
+    """The provider's profile: as named, else the one whose issuers look like this one."""
+    return profile_for(settings.provider, settings.issuer)
 
 
 def claim_rules(settings: Settings, profile: Profile) -> ClaimRules:
@@ -47,7 +43,7 @@ def refresh_policy(settings: Settings, profile: Profile) -> RefreshPolicy:
         margin_share=given.margin_share,
         call_s=settings.op.timeout_s,
         intent_wait_s=given.intent_wait_s,
-        default_life_s=given.expires_in_default_s,
+        default_life_s=profile.life_s or given.expires_in_default_s,
         min_life_s=given.min_life_s,
         max_life_s=given.max_life_s,
         send_scope=profile.send_scope,
@@ -101,13 +97,14 @@ def op_config(settings: Settings, profile: Profile) -> OPConfig:
     """What the OP client is told."""
     params = settings.authorize_params
     return OPConfig(
-        issuer=settings.issuer or profile.issuer,
+        issuer=profile.issuer_of(settings.issuer),
         client_id=settings.client_id,
         client_secret=settings.client_secret.reveal(),
         client_key=settings.client_key.reveal(),
         client_auth=settings.client_auth,
         scopes=settings.scopes or profile.scopes,
         authorize_params=params if params is not None else profile.authorize_params,
+        redirect_uri=f"{settings.public_url}{settings.prefix}/callback",
         profile=profile,
         ca_file=settings.ca_file,
         proxy=settings.op.proxy.reveal(),
@@ -129,13 +126,21 @@ def identity_rules(settings: Settings, claims: ClaimRules) -> IdentityRules:
         return refreshed_identity(told, userinfo, before, claims, now)
 
     def userinfo(told: dict[str, Any] | None, before: Identity) -> bool:
+        if not claims.profile.openid:
+            return True  # the API is all that there is; asking it also tries the new token
         if settings.op.userinfo != "when_missing":
             return settings.op.userinfo == "always"
         # Only what the ID token used to leave to userinfo is asked for again.
         missing = told is None or claim(told, claims.groups_claim) is None
         return bool(before.groups) and missing
 
-    return IdentityRules(learn, userinfo)
+    return IdentityRules(
+        learn,
+        userinfo,
+        lambda told: groups_elsewhere(told, claims),
+        lambda tokens: given_back(claims.profile, tokens),
+        claims.groups_claim,
+    )
 
 
 def limits_of(settings: Settings) -> Limits:

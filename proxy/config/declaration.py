@@ -191,11 +191,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         _say(
             "Who may come in; empty = everybody the OP signs in, which an open provider (Google, GitHub, …) "
             "does not accept. `example.com` an e-mail domain, `email:ada@example.com`, `group:staff`, "
-            "`sub:248289761001`, or the word `everyone`. One match is enough.",
+            "`sub:248289761001`, `tenant:` and Entra's tenant id or Google's "
+            "hosted domain, or the word `everyone`. One match is enough.",
             "example.com group:staff",
         ),
     ] = ()
-    groups_claim: Annotated[str, _say("Claim that holds the groups.", "realm_access.roles")] = "groups"
+    groups_claim: Annotated[
+        str, _say("Claim that holds the groups; empty = the profile's.", "realm_access.roles")
+    ] = ""
     upstream: Annotated[
         str, _say("The app. Required.", "http://127.0.0.1:9000", "https://app.internal", "unix:/run/app.sock")
     ] = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from proxy.config.declaration import Settings
@@ -11,10 +12,11 @@ from proxy.config.grammar import DOMAIN, web_url
 from proxy.config.rules import plain_allowed, reads, short
 from proxy.errors import Problem
 
+if TYPE_CHECKING:
+    from proxy.core.providers import Profile
+
 # Issuers that let the whole world sign in, where no profile says so (design: open providers).
 _OPEN_HOSTS = frozenset({"accounts.google.com", "gitlab.com", "github.com", "appleid.apple.com"})
-_OPEN_PROVIDERS = frozenset({"google", "github", "apple"})
-_ENTRA_SHARED = re.compile(r"/(?:common|organizations|consumers)(?:/|$)", re.IGNORECASE)
 
 # Parameters that make the request what it is; an operator who sets one breaks or weakens it.
 _OWN_PARAMETERS = frozenset(
@@ -32,16 +34,17 @@ def _issuer(settings: Settings) -> Iterator[Problem]:
         known = ", ".join(sorted(profiles))
         yield Problem("provider", f"no profile {short(settings.provider)}", f"write one of {known}")
         return
-    fixed = profiles.get(settings.provider, "")
+    profile = profiles.get(settings.provider)
+    fixed = profile.issuer if profile else ""
     if not settings.issuer:
         if not settings.provider:
             remedy = "set issuer to the OP's issuer URL, or provider to a known one such as google"
             yield Problem("issuer", "neither issuer nor provider is set", remedy)
         elif not fixed:
-            remedy = "set issuer too: every organisation has its own"
+            remedy = f"set issuer too, e.g. {profile.issuer_example if profile else ''}"
             yield Problem("issuer", f"not set, and {settings.provider} has no issuer of its own", remedy)
         return
-    if fixed and fixed != settings.issuer:
+    if fixed and fixed != settings.issuer and (profile is None or profile.openid):
         remedy = "leave one of the two out"
         yield Problem("issuer", f"not the issuer of provider {settings.provider}, {fixed}", remedy)
         return
@@ -88,13 +91,13 @@ def _client_auth(settings: Settings) -> Iterator[Problem]:
         yield Problem("client_key", "neither a PEM private key nor a JWK", remedy)
 
 
-@reads("scopes", "provider")
+@reads("scopes", "provider", "issuer")
 def _scopes(settings: Settings) -> Iterator[Problem]:
     for scope in settings.scopes:
         # RFC 6749 §3.3: scope-token
         if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]+", scope):
             yield Problem("scopes", f"{short(scope)}, no scope", "write words such as openid profile email")
-    if settings.scopes and "openid" not in settings.scopes and settings.provider != "github":
+    if settings.scopes and "openid" not in settings.scopes and _profile(settings).openid:
         remedy = "write openid first: without it there is no ID token"
         yield Problem("scopes", "no openid in it", remedy)
 
@@ -109,18 +112,23 @@ def _authorize_params(settings: Settings) -> Iterator[Problem]:
 
 @reads("groups_claim")
 def _groups_claim(settings: Settings) -> Iterator[Problem]:
-    if any(not part for part in settings.groups_claim.split(".")):
+    if settings.groups_claim and any(not part for part in settings.groups_claim.split(".")):
         yield Problem("groups_claim", short(settings.groups_claim), "write a claim's name, e.g. groups")
 
 
-@reads("allow")
+@reads("allow", "issuer", "provider")
 def _allow(settings: Settings) -> Iterator[Problem]:
+    tenants = bool(_profile(settings).tenant_claim)
     for rule in settings.allow:
         kind, colon, value = rule.partition(":")
         match (colon and kind, value):
+            case ("tenant", word) if word.strip() and not tenants:
+                # A rule that can never match would deny without a word of why.
+                found = f"{short(rule)}, but this provider's accounts belong to no tenant"
+                yield Problem("allow", found, "remove it; tenant: is for provider entra and google")
             case ("email", address) if re.fullmatch(r"[^@\s,]+@[^@\s,]+", address):
                 pass
-            case ("group" | "sub", word) if word.strip():
+            case ("group" | "sub" | "tenant", word) if word.strip():
                 pass
             case ("", _) if rule == "everyone" or DOMAIN.fullmatch(rule.lower()):
                 pass
@@ -190,21 +198,23 @@ def _lives(settings: Settings) -> Iterator[Problem]:
         yield Problem("refresh.min_life_s", found, "write refresh.min_life_s <= refresh.max_life_s")
 
 
-def _profiles() -> Mapping[str, str]:
-    """Known provider names and the fixed issuer of each ("" where the operator names it)."""
+def _profiles() -> Mapping[str, Profile]:
     from proxy.core.providers import PROFILES
 
-    return {name: profile.issuer for name, profile in PROFILES.items()}
+    return PROFILES
+
+
+def _profile(settings: Settings) -> Profile:
+    from proxy.core.providers import PROFILES, profile_for
+
+    known = not settings.provider or settings.provider in PROFILES
+    return profile_for(settings.provider if known else "generic", settings.issuer)
 
 
 def _lets_everybody_in(settings: Settings) -> bool:
-    from proxy.core.providers import PROFILES
-
-    profile = PROFILES.get(settings.provider)
-    url = urlsplit(settings.issuer or (profile.issuer if profile else ""))
-    if profile and profile.open_to_all and (not settings.issuer or settings.issuer == profile.issuer):
+    host = (urlsplit(settings.issuer).hostname or "").rstrip(".")
+    if host in _OPEN_HOSTS:
         return True
-    host = (url.hostname or "").rstrip(".")
-    if host == "login.microsoftonline.com":
-        return bool(_ENTRA_SHARED.match(url.path))
-    return settings.provider in _OPEN_PROVIDERS or host in _OPEN_HOSTS
+    # Whatever profile is named: the issuer says who is at the door.
+    by_issuer = (profile for profile in _profiles().values() if profile.knows(settings.issuer.rstrip(".")))
+    return any(profile.lets_everybody_in(settings.issuer) for profile in (_profile(settings), *by_issuer))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from proxy.core.providers import Profile
+from proxy.core.providers import GroupsFrom, Profile
 from proxy.core.session import Identity
 from proxy.errors import LoginError
 
@@ -25,14 +25,19 @@ class ClaimRules:
     """Which claims mean what.
 
     Attributes:
-        profile: the provider's ways with e-mail.
-        groups_claim: path of the groups, dots go down into objects.
+        profile: the provider's ways with claims.
+        groups: path of the groups, dots go down into objects; "" = the profile's.
         extra: further claims to keep, by path.
     """
 
     profile: Profile
-    groups_claim: str = "groups"
+    groups: str = ""
     extra: tuple[str, ...] = ()
+
+    @property
+    def groups_claim(self) -> str:
+        """Path of the groups."""
+        return self.groups or self.profile.groups_claim
 
 
 def claim(claims: Mapping[str, Any], path: str) -> Any:
@@ -53,9 +58,7 @@ def identity_of(claims: Mapping[str, Any], rules: ClaimRules, now: float, *, non
     Raises:
         LoginError: the groups are larger than any header can carry.
     """
-    verified = claims.get("email_verified")
-    verified = verified is True or verified == "true"  # Cognito sends a string
-    denied = "email_verified" in claims and not verified
+    verified, denied = _email_verified(claims, rules.profile.email_verified_claim)
     email = _text(claims.get("email"))
     groups = _groups(claim(claims, rules.groups_claim))
     return Identity(
@@ -63,8 +66,11 @@ def identity_of(claims: Mapping[str, Any], rules: ClaimRules, now: float, *, non
         sub=_text(claims.get("sub")),
         email="" if denied else email,
         email_verified=verified or (bool(email) and not denied and rules.profile.email_trusted),
-        preferred_username=_text(claims.get("preferred_username")),
+        preferred_username=next(
+            (text for name in rules.profile.username_claims if (text := _text(claims.get(name)))), ""
+        ),
         name=_text(claims.get("name")),
+        tenant=_text(claims.get(rules.profile.tenant_claim)) if rules.profile.tenant_claim else "",
         groups=groups or (),
         groups_at=now if groups is not None else None,
         sid=_text(claims.get("sid")),
@@ -72,6 +78,26 @@ def identity_of(claims: Mapping[str, Any], rules: ClaimRules, now: float, *, non
         nonce=nonce,
         claims=_extra(claims, rules.extra),
     )
+
+
+def _email_verified(claims: Mapping[str, Any], own_claim: str) -> tuple[bool, bool]:
+    """Whether the address is said to be verified, and whether it is said not to be."""
+    if own_claim != "email_verified" and own_claim in claims:
+        # Entra's `xms_edov` comes as a boolean, a number or a text.
+        verified = str(claims[own_claim]).lower() in ("true", "1")
+        return verified, not verified
+    said = claims.get("email_verified")
+    verified = said is True or said == "true"  # Cognito sends a string
+    return verified, "email_verified" in claims and not verified
+
+
+def groups_elsewhere(claims: Mapping[str, Any], rules: ClaimRules) -> bool:
+    """Whether the ID token says that there are groups, too many to name (Entra's overage)."""
+    if not rules.profile.overage_api or claim(claims, rules.groups_claim) is not None:
+        return False
+    names = claims.get("_claim_names")
+    named = isinstance(names, dict) and "groups" in cast("dict[str, Any]", names)
+    return named or claims.get("hasgroups") in (True, "true")
 
 
 def merged(claims: Mapping[str, Any] | None, userinfo: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -112,6 +138,7 @@ def refreshed_identity(
         email_verified=new.email_verified if said_email else before.email_verified,
         preferred_username=new.preferred_username or before.preferred_username,
         name=new.name or before.name,
+        tenant=new.tenant or before.tenant,
         groups=new.groups if new.groups_at is not None else before.groups,
         groups_at=new.groups_at if new.groups_at is not None else before.groups_at,
         sid=new.sid or before.sid,
@@ -127,7 +154,8 @@ def needs_userinfo(claims: Mapping[str, Any], scopes: Sequence[str], rules: Clai
         return True
     if "profile" in scopes and not claims.keys() & {"name", "preferred_username"}:
         return True
-    if "groups" in scopes and claim(claims, rules.groups_claim) is None:
+    wanted = "groups" in scopes or rules.profile.groups_from is not GroupsFrom.ID_TOKEN
+    if wanted and claim(claims, rules.groups_claim) is None:
         return True
     return any(claim(claims, path) is None for path in rules.extra)
 
@@ -152,6 +180,8 @@ def allowed(identity: Identity, allow: Sequence[str]) -> bool:
                 hit = value in identity.groups
             case "sub" if value:
                 hit = identity.sub == value
+            case "tenant" if value:
+                hit = identity.tenant == value
             case _:
                 hit = bool(domain) and domain == _lower(entry).removeprefix("@")
         if hit:

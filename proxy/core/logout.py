@@ -13,7 +13,8 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from proxy.core.id_token import numeric_date
 from proxy.core.metadata import Metadata
-from proxy.core.providers import Profile
+from proxy.core.providers import Profile, Reach, Revocation
+from proxy.core.session import Tokens
 from proxy.errors import IdTokenRejected
 
 MAX_HINT_CHARS = 8192
@@ -41,10 +42,18 @@ def end_session_url(
         return_to: registered post-logout URL.
         state: comes back with the browser; nothing is ever taken from it.
     """
+    if not 0 < len(id_token) <= MAX_HINT_CHARS:
+        id_token = ""
+    if not metadata.end_session_endpoint and profile.own_logout is not None:
+        parts = urlsplit(metadata.authorization_endpoint)
+        query = urlencode({"client_id": client_id, profile.own_logout.return_parameter: return_to})
+        return urlunsplit((parts.scheme, parts.netloc, profile.own_logout.path, query, ""))
     if not metadata.end_session_endpoint or not profile.end_session:
         return ""
+    if profile.logout_needs_hint and not id_token:
+        return ""  # it would only show an error page
     params = {"client_id": client_id, "post_logout_redirect_uri": return_to, "state": state}
-    if 0 < len(id_token) <= MAX_HINT_CHARS:
+    if id_token:
         params = {"id_token_hint": id_token, **params}
     parts = urlsplit(metadata.end_session_endpoint)
     query = f"{parts.query}&{urlencode(params)}" if parts.query else urlencode(params)
@@ -54,6 +63,26 @@ def end_session_url(
 def post_logout_target(asked: str, allowed: Sequence[str], default: str) -> str:
     """The asked-for page if it is in the allow-list, exactly; else our own signed-out page."""
     return asked if asked and asked in allowed else default
+
+
+def given_back(profile: Profile, tokens: Tokens) -> tuple[str, str] | None:
+    """The token to give back at the end of a session and its RFC 7009 hint; None = nothing can be."""
+    match profile.revocation:
+        case Revocation.NONE:
+            return None
+        case Revocation.API_DELETE:
+            return tokens.access_token, "access_token"
+        case _:
+            return (tokens.refresh_token, "refresh_token") if tokens.refresh_token else None
+
+
+def may_revoke(reach: Reach, *, ends_at_op: bool) -> bool:
+    """Whether giving tokens back ends nobody else's session.
+
+    Args:
+        ends_at_op: the person's session at the OP is being ended anyway.
+    """
+    return reach in (Reach.TOKEN, Reach.SIGN_IN) or (reach is Reach.SESSION and ends_at_op)
 
 
 @dataclass(frozen=True, slots=True)

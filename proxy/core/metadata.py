@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from proxy.core.providers import PROFILES, Api, Profile
 from proxy.errors import OPUnavailable
 
 ENDPOINTS = (
@@ -25,7 +27,7 @@ class Metadata:
     """What an OP says of itself.
 
     Attributes:
-        issuer: equal to the configured one.
+        issuer: equal to the configured one; with ``{tenantid}`` where that stands for many tenants.
         authorization_endpoint: where people are sent.
         token_endpoint: where tokens come from.
         jwks_uri: where its keys are.
@@ -38,6 +40,7 @@ class Metadata:
         signing_algs: of ID tokens, as announced.
         userinfo_algs: of signed userinfo answers, as announced; mostly empty.
         auth_methods: of clients at the token endpoint.
+        graph_host: where Microsoft Graph is for this cloud; "" at every other OP.
     """
 
     issuer: str
@@ -53,10 +56,15 @@ class Metadata:
     signing_algs: tuple[str, ...] = ("RS256",)
     userinfo_algs: tuple[str, ...] = ()
     auth_methods: tuple[str, ...] = ("client_secret_basic",)
+    graph_host: str = ""
 
 
 def read_metadata(
-    document: object, issuer: str, allowed: Callable[[str], bool], before: Metadata | None = None
+    document: object,
+    issuer: str,
+    allowed: Callable[[str], bool],
+    before: Metadata | None = None,
+    profile: Profile = PROFILES["generic"],
 ) -> Metadata:
     """Read a discovery document.
 
@@ -66,6 +74,7 @@ def read_metadata(
         allowed: whether an endpoint's URL may be used at all (https, or loopback).
         before: what was believed so far: a document that moves an endpoint to another host is
             not believed.
+        profile: the provider's ways with issuers.
 
     Raises:
         OPUnavailable: it cannot be used; the detail says why.
@@ -74,7 +83,7 @@ def read_metadata(
         raise OPUnavailable("the discovery document is no JSON object")
     body = cast("Mapping[str, Any]", document)
     found = body.get("issuer")
-    if found != issuer:
+    if not isinstance(found, str) or not profile.metadata_fits(issuer, found):
         raise OPUnavailable(
             f"the discovery document names the issuer {found!r:.200}, configured is {issuer!r}"
         )
@@ -83,7 +92,7 @@ def read_metadata(
         if not urls[name]:
             raise OPUnavailable(f"the discovery document has no usable {name}")
     made = Metadata(
-        issuer=issuer,
+        issuer=found,
         authorization_endpoint=urls["authorization_endpoint"],
         token_endpoint=urls["token_endpoint"],
         jwks_uri=urls["jwks_uri"],
@@ -96,10 +105,27 @@ def read_metadata(
         signing_algs=_words(body, "id_token_signing_alg_values_supported", ("RS256",)),
         userinfo_algs=_words(body, "userinfo_signing_alg_values_supported", ()),
         auth_methods=_words(body, "token_endpoint_auth_methods_supported", ("client_secret_basic",)),
+        graph_host=_host(body.get("msgraph_host")) if profile.overage_api else "",
     )
     if before is not None:
         _refuse_moves(before, made)
     return made
+
+
+def fixed_metadata(api: Api, issuer: str, base: str) -> Metadata:
+    """The endpoints of a provider without discovery, as its own pages name them.
+
+    Args:
+        base: of its API.
+    """
+    return Metadata(
+        issuer=issuer,
+        authorization_endpoint=issuer.rstrip("/") + api.authorize,
+        token_endpoint=issuer.rstrip("/") + api.token,
+        jwks_uri="",
+        userinfo_endpoint=base + "/user",
+        auth_methods=("client_secret_post",),
+    )
 
 
 def _url(body: Mapping[str, Any], name: str, allowed: Callable[[str], bool]) -> str:
@@ -109,6 +135,10 @@ def _url(body: Mapping[str, Any], name: str, allowed: Callable[[str], bool]) -> 
     if not isinstance(value, str) or not allowed(value):
         raise OPUnavailable(f"the discovery document's {name} is no URL that may be used")
     return value
+
+
+def _host(value: object) -> str:
+    return value if isinstance(value, str) and re.fullmatch(r"[a-z0-9.-]+(?::\d+)?", value) else ""
 
 
 def _words(body: Mapping[str, Any], name: str, default: tuple[str, ...]) -> tuple[str, ...]:

@@ -388,7 +388,7 @@ class Attempt:
             if event.reason in (Ended.SUPERSEDED, Ended.ABSENT):
                 return self._done(over)
             self._phase, self._final = _Phase.FINISHING, over
-            return Revoke(tokens.refresh_token)
+            return Revoke(tokens.refresh_token, tokens.access_token)
         if isinstance(event, StoreFailed):
             if now >= self._record.end:
                 return self._done(Over(Ended.ABSOLUTE))

@@ -164,6 +164,7 @@ class Identity(msgspec.Struct, frozen=True):
         email_verified: True only if the OP said so.
         preferred_username: display name for log-in, may change.
         name: display name.
+        tenant: the organisation at a provider of many (Entra's `tid`, Google's `hd`), "" = none.
         groups: names of groups, possibly empty.
         groups_at: when `groups` was last learned; None = never.
         sid: the OP's session id, "" if it gave none.
@@ -184,6 +185,7 @@ class Identity(msgspec.Struct, frozen=True):
     auth_time: float = 0.0
     nonce: str = ""
     claims: dict[str, Any] = {}
+    tenant: str = ""
 
 
 class Ended(enum.StrEnum):

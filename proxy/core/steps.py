@@ -97,6 +97,7 @@ class Revoke:
     """Send a token to the revocation endpoint, best effort. → Released"""
 
     token: str = field(repr=False)
+    access_token: str = field(repr=False, default="")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from proxy.core import steps
+from proxy.core.logout import given_back
+from proxy.core.providers import PROFILES
 from proxy.core.seal import random_id
 from proxy.core.session import Ended, Identity, Record, Tokens
 from proxy.core.timing import backoff_s
@@ -44,6 +46,8 @@ class Verifier(Protocol):
 
     async def userinfo(self, access_token: str, sub: str) -> dict[str, Any]: ...
 
+    async def groups(self, access_token: str) -> list[str]: ...
+
     async def revoke(self, token: str, hint: str) -> bool: ...
 
 
@@ -56,10 +60,18 @@ class IdentityRules:
             far, now → the new identity.
         userinfo: whether userinfo is asked after a refresh, given the ID token's claims (None =
             no ID token came) and the identity so far.
+        elsewhere: whether an ID token says that its groups are to be had elsewhere.
+        given_back: the token to give back at an end, and its hint; None = nothing can be.
+        groups_claim: where groups that were had elsewhere are put.
     """
 
     learn: Callable[[dict[str, Any] | None, dict[str, Any] | None, Identity, float], Identity]
     userinfo: Callable[[dict[str, Any] | None, Identity], bool]
+    elsewhere: Callable[[dict[str, Any]], bool] = lambda claims: False
+    given_back: Callable[[Tokens], tuple[str, str] | None] = lambda tokens: given_back(
+        PROFILES["generic"], tokens
+    )
+    groups_claim: str = "groups"
 
 
 class Aftercare:
@@ -165,8 +177,9 @@ class Aftercare:
             except StoreUnavailable:
                 tries += 1
                 await asyncio.sleep(backoff_s(tries, 0.5))
-        if tokens.refresh_token:
-            await self._op.revoke(tokens.refresh_token, "refresh_token")
+        back = self._rules.given_back(tokens)
+        if back is not None:
+            await self._op.revoke(*back)
 
     def _adopt(self, subject: Subject, record: Record) -> None:
         session = self._sessions.cached(subject.key)
@@ -194,7 +207,7 @@ class Aftercare:
         before: Identity,
         claims: dict[str, Any] | None,
     ) -> None:
-        if self._rules.userinfo(claims, before):
+        if self._rules.userinfo(claims, before) or (claims is not None and self._rules.elsewhere(claims)):
             # Nobody waits for userinfo: the tokens are good, the identity follows.
             self._background.spawn("userinfo", self._learn_from_userinfo(subject, result, before, claims))
         elif claims is not None:
@@ -204,9 +217,20 @@ class Aftercare:
         self, subject: Subject, result: steps.Refreshed, before: Identity, claims: dict[str, Any] | None
     ) -> None:
         userinfo: dict[str, Any] | None = None
+        token = result.tokens.access_token
         for tries in range(1, USERINFO_TRIES + 1):
             try:
-                userinfo = await self._op.userinfo(result.tokens.access_token, before.sub)
+                if claims is not None and self._rules.elsewhere(claims):
+                    claims = {**claims, self._rules.groups_claim: await self._op.groups(token)}
+                if self._rules.userinfo(claims, before):
+                    userinfo = await self._op.userinfo(token, before.sub)
+                break
+            except IdTokenRejected as error:
+                if claims is None and error.code == "userinfo_sub":
+                    # No ID token vouches for the person: these are somebody else's tokens.
+                    await self._mismatch(subject, result.tokens, error)
+                    return
+                log.warning("userinfo_not_used", extra={"session": subject.key[:12], "check": error.code})
                 break
             except ProxyError as error:
                 log.warning(

@@ -12,7 +12,7 @@ from typing import Protocol
 from proxy.core import steps
 from proxy.core.answers import Ask, Commit, Gone, Granted
 from proxy.core.breaker import Breaker
-from proxy.core.providers import Profile
+from proxy.core.providers import Profile, Revocation
 from proxy.core.refresh import Attempt
 from proxy.core.seal import SessionSeal, random_id
 from proxy.core.session import LEASE_S, RENEW_S, Ended, Outcome, OutcomeKind, Record
@@ -364,7 +364,10 @@ class Renewal:
 
     async def _revoke(self, step: steps.Revoke) -> steps.Event:
         try:
-            await self._kit.op.revoke(step.token, "refresh_token")
+            if self._kit.profile.revocation is Revocation.API_DELETE:
+                await self._kit.op.revoke(step.access_token, "access_token")
+            else:
+                await self._kit.op.revoke(step.token, "refresh_token")
         except ProxyError as error:
             log.warning("revocation_failed", extra={"detail": error.detail})
         return steps.Released()

@@ -16,14 +16,21 @@ from starlette.responses import Response
 
 from proxy.core import cookies
 from proxy.core.gate import Standing
-from proxy.core.identity import allowed, identity_of, needs_userinfo
+from proxy.core.identity import allowed, groups_elsewhere, identity_of, merged, needs_userinfo
 from proxy.core.login import Flow, check_callback, single
-from proxy.core.providers import Reach
+from proxy.core.logout import given_back, may_revoke
 from proxy.core.redirects import safe_return_target
 from proxy.core.seal import Purpose, random_id, random_token
 from proxy.core.session import Identity, OutcomeKind, Tokens
 from proxy.core.token_reply import Issued, RawReply, Refused, judge, life_s
-from proxy.errors import CookieError, IdTokenRejected, LoginError, ProxyError, StoreUnavailable
+from proxy.errors import (
+    CookieError,
+    IdTokenRejected,
+    LoginError,
+    OPRejected,
+    ProxyError,
+    StoreUnavailable,
+)
 from proxy.shell.desk import Desk, Visit
 from proxy.shell.pages import Link, Page
 from proxy.shell.sessions import OpenSession
@@ -252,6 +259,17 @@ async def _redeem(visit: Visit, flow: Flow, code: str, issuer: str) -> Response:
     return visit.redirect(visit.origin.url + flow.return_to, cookies=[line, _drop(visit, flow)])
 
 
+async def _with_groups(desk: Desk, issued: Issued, claims: dict[str, Any]) -> dict[str, Any]:
+    """The claims with the groups that were too many for the ID token."""
+    try:
+        found = await desk.op.groups(issued.access_token)
+    except OPRejected as error:
+        # The token is for another resource, or lacks the permission: rules on groups deny.
+        desk.event("groups_refused", provider=desk.profile.name, detail=error.detail)
+        return claims
+    return {**claims, desk.claims.groups_claim: found}
+
+
 async def _replaced(visit: Visit) -> OpenSession | None:
     """The session that came along and is superseded by the new one."""
     try:
@@ -262,16 +280,20 @@ async def _replaced(visit: Visit) -> OpenSession | None:
 
 async def _claims(desk: Desk, issued: Issued, flow: Flow, now: float) -> dict[str, Any]:
     """The checked claims of the ID token, with userinfo's where asked for; the ID token's win."""
+    if not desk.profile.openid:
+        return await desk.op.userinfo(issued.access_token, "")
     if not issued.id_token:
         raise IdTokenRejected("id_token_missing")
     claims = await desk.op.verify_id_token(
         issued.id_token, nonce=flow.nonce, access_token=issued.access_token, previous=None, now=now
     )
+    if groups_elsewhere(claims, desk.claims):
+        claims = await _with_groups(desk, issued, claims)
     when = desk.settings.op.userinfo
     wanted = when == "always" or (when == "when_missing" and needs_userinfo(claims, desk.scopes, desk.claims))
     if not wanted or not (await desk.op.metadata()).userinfo_endpoint:
         return claims
-    return {**await desk.op.userinfo(issued.access_token, claims["sub"]), **claims}
+    return merged(claims, await desk.op.userinfo(issued.access_token, claims["sub"]))
 
 
 def _demand_bearer(reply: RawReply) -> None:
@@ -294,7 +316,7 @@ def _tokens(desk: Desk, issued: Issued, sent_at: float, issuer: str) -> Tokens:
     refresh = desk.settings.refresh
     life = life_s(
         issued.expires_in_s,
-        default_s=refresh.expires_in_default_s,
+        default_s=desk.profile.life_s or refresh.expires_in_default_s,
         min_s=refresh.min_life_s,
         max_s=refresh.max_life_s,
     )
@@ -312,8 +334,9 @@ def _tokens(desk: Desk, issued: Issued, sent_at: float, issuer: str) -> Tokens:
 
 def _discard(desk: Desk, tokens: Tokens) -> None:
     """Tokens that nobody will use are revoked, where that reaches nothing but them."""
-    if tokens.refresh_token and desk.profile.reach is Reach.TOKEN:
-        desk.background.spawn("revoke", desk.op.revoke(tokens.refresh_token, "refresh_token"))
+    back = given_back(desk.profile, tokens)
+    if back is not None and may_revoke(desk.profile.reach, ends_at_op=False):
+        desk.background.spawn("revoke", desk.op.revoke(*back))
 
 
 def _remedy(desk: Desk) -> str:

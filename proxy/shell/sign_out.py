@@ -15,9 +15,8 @@ from urllib.parse import urlsplit
 from itsdangerous import BadData, URLSafeTimedSerializer
 from starlette.responses import Response
 
-from proxy.core.logout import end_session_url, post_logout_target
+from proxy.core.logout import end_session_url, given_back, may_revoke, post_logout_target
 from proxy.core.origin import Origin
-from proxy.core.providers import Reach
 from proxy.core.seal import random_id
 from proxy.core.session import Ended
 from proxy.errors import ProxyError, StoreUnavailable
@@ -152,6 +151,8 @@ async def _end_session_endpoint(desk: Desk) -> str:
             metadata = await desk.op.metadata()
     except (ProxyError, TimeoutError):
         return ""
+    if not metadata.end_session_endpoint and desk.profile.own_logout is not None:
+        return metadata.authorization_endpoint
     return metadata.end_session_endpoint if desk.profile.end_session else ""
 
 
@@ -226,9 +227,9 @@ def _revoke(desk: Desk, session: OpenSession, *, at_op: bool) -> None:
     anyway. One that reaches the whole grant would sign the person out on their other
     devices: the token is forgotten instead and ages out.
     """
-    reach = desk.profile.reach
-    if session.tokens.refresh_token and (reach is Reach.TOKEN or (reach is Reach.SESSION and at_op)):
-        desk.background.spawn("revoke", desk.op.revoke(session.tokens.refresh_token, "refresh_token"))
+    back = given_back(desk.profile, session.tokens)
+    if back is not None and may_revoke(desk.profile.reach, ends_at_op=at_op):
+        desk.background.spawn("revoke", desk.op.revoke(*back))
 
 
 async def logged_out(visit: Visit) -> Response:

@@ -245,8 +245,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "provider-without-its-issuer": (
         {"issuer": None, "provider": "keycloak"},
-        "issuer: not set, and keycloak has no issuer of its own; set issuer too: every organisation "
-        "has its own",
+        "issuer: not set, and keycloak has no issuer of its own; set issuer too, e.g. "
+        "https://login.example.com/realms/REALM",
     ),
     "provider-with-another-issuer": (
         {"provider": "google", "allow": "everyone"},
@@ -483,8 +483,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "allow-a-wildcard": ({"allow": ["*.example.com"]}, f"allow: '*.example.com', no rule; {BAD_ALLOW}"),
     "allow-a-kind-that-nothing-matches": (
+        {"allow": ["realm:8eaef023"]},
+        f"allow: 'realm:8eaef023', no rule; {BAD_ALLOW}",
+    ),
+    "allow-a-tenant-where-there-are-none": (
         {"allow": ["tenant:8eaef023"]},
-        f"allow: 'tenant:8eaef023', no rule; {BAD_ALLOW}",
+        "allow: 'tenant:8eaef023', but this provider's accounts belong to no tenant; remove it; tenant: is "
+        "for provider entra and google",
     ),
     "allow-an-empty-group": ({"allow": ["group:"]}, f"allow: 'group:', no rule; {BAD_ALLOW}"),
     "allow-everyone-and-some": (

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, cast
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from proxy.core.id_token import Expected, Previous, check_claims, check_signed_userinfo
 from proxy.core.login import Flow, authorization_params
 from proxy.core.logout import LogoutToken, read_logout_token
-from proxy.core.metadata import Metadata, read_metadata
+from proxy.core.metadata import Metadata, fixed_metadata, read_metadata
+from proxy.core.providers import Revocation
 from proxy.core.session import Identity
 from proxy.core.token_reply import RawReply
 from proxy.errors import IdTokenRejected, NotSent, OPRejected, OPUnavailable, ProxyError, ReplyLost
 from proxy.shell.clock import Clock
+from proxy.shell.op_client.api import groups_by_graph, person, rate_limited
 from proxy.shell.op_client.client_auth import authenticate
 from proxy.shell.op_client.config import OPConfig
 from proxy.shell.op_client.http import Http, unusable
@@ -48,6 +51,7 @@ class OPClient:
 
     def __init__(self, config: OPConfig, clock: Clock) -> None:
         self._config = config
+        self._profile = config.profile
         self._clock = clock
         self._http = Http(config)
         self._keys = Keys(config, self._http, self._jwks_uri, clock)
@@ -72,6 +76,9 @@ class OPClient:
         """
         now = self._clock.monotonic()
         if self._metadata is not None and now - self._fetched_at < METADATA_S:
+            return self._metadata
+        if self._profile.api is not None:
+            self._metadata = fixed_metadata(self._profile.api, self._config.issuer, self._api)
             return self._metadata
         if self._fetching is None:
             if now - self._failed_at < (RETRY_S if self._metadata is None else RENEW_RETRY_S):
@@ -171,10 +178,12 @@ class OPClient:
         header, claims = await self._keys.verified(raw, metadata.signing_algs)
         before = None
         if previous is not None:
-            strict = self._config.profile.strict_auth_time
+            strict = self._profile.strict_auth_time
             before = Previous(previous.iss, previous.sub, previous.auth_time, previous.nonce, strict)
+        issuer, named = self._profile.named_issuer(metadata.issuer, claims)
+        claims = {**claims, "iss": named}
         expected = Expected(
-            issuer=metadata.issuer,
+            issuer=issuer,
             client_id=self._config.client_id,
             skew_s=self._config.skew_s,
             access_token=access_token,
@@ -205,7 +214,10 @@ class OPClient:
         )
 
     async def userinfo(self, access_token: str, sub: str) -> dict[str, Any]:
-        """Ask userinfo (OIDC Core §5.3); its `sub` must be the ID token's.
+        """Ask userinfo (OIDC Core §5.3), or the provider's API where it has none.
+
+        Args:
+            sub: the ID token's; the answer's must be equal. "" at a sign-in without ID token.
 
         Raises:
             OPRejected: it refuses the token.
@@ -213,10 +225,15 @@ class OPClient:
             IdTokenRejected: it speaks of somebody else.
         """
         metadata = await self.metadata()
+        if self._profile.api is not None:
+            claims = await person(self._http, self._api, metadata.issuer, access_token)
+            if sub and claims["sub"] != sub:
+                raise IdTokenRejected("userinfo_sub", detail="the API names another user")
+            return claims
         if not metadata.userinfo_endpoint:
             return {}
         reply = await self._http.get(metadata.userinfo_endpoint, {"Authorization": f"Bearer {access_token}"})
-        if reply.status == 403 and _rate_limited(reply):
+        if reply.status == 403 and rate_limited(reply):
             raise unusable(reply, "userinfo (rate limit)")
         if reply.status in (400, 401, 403):
             raise OPRejected(
@@ -234,21 +251,70 @@ class OPClient:
             raise IdTokenRejected("userinfo_sub", detail="userinfo is of another subject")
         return claims
 
+    async def groups(self, access_token: str) -> list[str]:
+        """The groups that were too many for the ID token, from the provider's API.
+
+        Raises:
+            OPRejected: the access token may not ask.
+            OPUnavailable: no usable answer.
+        """
+        url = self._profile.overage_api
+        host = (await self.metadata()).graph_host
+        if host:
+            parts = urlsplit(url)
+            scheme = "https" if self._config.may_use(f"https://{host}/") else parts.scheme
+            if self._config.may_use(f"http://{host}/"):
+                scheme = "http"  # a scripted Graph on this machine
+            url = urlunsplit((scheme, host, parts.path, "", ""))
+        return await groups_by_graph(self._http, url, access_token)
+
     async def revoke(self, token: str, hint: str) -> bool:
-        """Revoke a token (RFC 7009), best effort; whether the OP took it."""
+        """Give a token back in the provider's way, best effort; whether the OP took it.
+
+        Args:
+            token: the refresh token (the access token where the API deletes tokens).
+            hint: RFC 7009 §2.1.
+        """
         try:
-            metadata = await self.metadata()
-            if not metadata.revocation_endpoint:
-                return False
-            form = {"token": token, "token_type_hint": hint}
-            form, headers = authenticate(self._config, metadata, form, self._clock.now())
-            reply = await self._http.post(metadata.revocation_endpoint, form, headers)
+            reply = await self._given_back(token, hint, await self.metadata())
         except ProxyError as error:
             log.warning("revocation_failed", extra={"detail": error.detail or error.message})
             return False
-        if reply.status != 200:
+        if reply is None:
+            return False
+        # GitHub and Keycloak answer 204. GitHub's 422 and 404 say that the token is no more.
+        if reply.status not in (200, 204, 404, 422):
             log.warning("revocation_failed", extra={"detail": f"the OP answered {reply.status}"})
-        return reply.status == 200
+        return reply.status in (200, 204)
+
+    async def _given_back(self, token: str, hint: str, metadata: Metadata) -> RawReply | None:
+        match self._profile.revocation:
+            case Revocation.RFC7009 if metadata.revocation_endpoint:
+                url, form = metadata.revocation_endpoint, {"token": token, "token_type_hint": hint}
+            case Revocation.LOGOUT if metadata.end_session_endpoint:
+                url, form = metadata.end_session_endpoint, {"refresh_token": token}
+            case Revocation.API_DELETE:
+                return await self._deleted(token)
+            case _:
+                return None
+        form, headers = authenticate(self._config, metadata, form, self._clock.now())
+        return await self._http.post(url, form, headers)
+
+    async def _deleted(self, access_token: str) -> RawReply:
+        """GitHub's `DELETE /applications/{client_id}/token`: Basic by id and secret, token in JSON."""
+        pair = f"{self._config.client_id}:{self._config.client_secret}"
+        headers = {
+            "Authorization": "Basic " + base64.b64encode(pair.encode()).decode(),
+            "Content-Type": "application/json",
+        }
+        url = f"{self._api}/applications/{quote(self._config.client_id, safe='')}/token"
+        return await self._http.delete(url, json.dumps({"access_token": access_token}).encode(), headers)
+
+    @property
+    def _api(self) -> str:
+        api = self._profile.api
+        assert api is not None
+        return api.at(self._config.issuer, self._profile.issuer)
 
     async def close(self) -> None:
         """Close idle connections and stop what runs behind."""
@@ -266,7 +332,9 @@ class OPClient:
         if reply.status != 200:
             raise unusable(reply, "the discovery document")
         document = _object(reply, "the discovery document")
-        return read_metadata(document, self._config.issuer, self._config.may_use, self._metadata)
+        return read_metadata(
+            document, self._config.issuer, self._config.may_use, self._metadata, self._profile
+        )
 
     def _discovered(self, task: asyncio.Task[Metadata]) -> None:
         self._fetching = None
@@ -289,11 +357,6 @@ class OPClient:
         if reply.status not in (200, 201) or not isinstance(uri, str) or not uri:
             raise OPRejected("par_refused", http_status=reply.status, detail=f"PAR answered {reply.status}")
         return {"client_id": self._config.client_id, "request_uri": uri}
-
-
-def _rate_limited(reply: RawReply) -> bool:
-    """Whether a 403 speaks of too many requests, not of the token (GitHub)."""
-    return "retry-after" in reply.headers or reply.headers.get("x-ratelimit-remaining") == "0"
 
 
 def _object(reply: RawReply, what: str) -> dict[str, Any]:

@@ -52,6 +52,10 @@ class Http:
         """POST a form; see `_send`."""
         return await self._send("POST", url, headers, form, timeout_s)
 
+    async def delete(self, url: str, content: bytes, headers: Mapping[str, str]) -> RawReply:
+        """DELETE with a body; see `_send`."""
+        return await self._send("DELETE", url, headers, None, content=content)
+
     async def close(self) -> None:
         """Close idle connections."""
         if self._client is not None:
@@ -64,6 +68,8 @@ class Http:
         headers: Mapping[str, str],
         form: Mapping[str, str] | None,
         timeout_s: float | None = None,
+        *,
+        content: bytes | None = None,
     ) -> RawReply:
         """Send one request and read its whole answer.
 
@@ -95,7 +101,7 @@ class Http:
         try:
             async with (
                 asyncio.timeout(min(timeout_s or self._config.timeout_s, self._config.timeout_s)),
-                client.stream(method, url, headers=fields, data=form) as response,
+                client.stream(method, url, headers=fields, data=form, content=content) as response,
             ):
                 body = bytearray()
                 async for chunk in response.aiter_raw():

@@ -290,7 +290,7 @@ def test_h3_a_sign_out_during_the_call_revokes_the_new_token_and_revives_nothing
     machine.feed(steps.Reply(ISSUED, NOW), NOW)
     step = machine.feed(Gone(reason, NOW), NOW)
     if revokes:
-        assert step == steps.Revoke("rt1")
+        assert step == steps.Revoke("rt1", "at1")
         step = machine.feed(steps.Released(), NOW)
     assert step == steps.Done(steps.Over(reason))
 
