@@ -194,7 +194,8 @@ async def callback(visit: Visit) -> Response:
         if not await visit.desk.store.spend_flow(flow.id, 2 * flow_s):
             raise LoginError("flow_spent", "")
         spent = True
-        return await _redeem(visit, flow, code, metadata.issuer)
+        issuer = visit.desk.profile.issuer_of(visit.desk.settings.issuer)
+        return await _redeem(visit, flow, code, issuer)
     except ProxyError as error:
         if isinstance(error, LoginError) and error.code in _STALE:
             session = await visit.session()
