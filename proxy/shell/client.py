@@ -54,6 +54,7 @@ class Client(asyncio.Protocol):
 
     Attributes:
         deadline: when `expire` is called, on the site's clock.
+        full: more waits to be sent to it than we like to keep.
         half_closed: the client sends no more, but may still read.
         valve: whether it is read.
     """
@@ -61,7 +62,6 @@ class Client(asyncio.Protocol):
     __slots__ = (
         "_block",
         "_block_host",
-        "_full",
         "_head",
         "_page_body",
         "_pending",
@@ -73,6 +73,7 @@ class Client(asyncio.Protocol):
         "_unsent",
         "_unsent_at",
         "deadline",
+        "full",
         "half_closed",
         "peer",
         "reader",
@@ -91,7 +92,7 @@ class Client(asyncio.Protocol):
         self.deadline = 0.0
         self.half_closed = False
         self._phase = IDLE
-        self._full = False
+        self.full = False
         self._head: RequestHead | None = None
         self._relay: Relay | None = None
         self._tunnel: Tunnel | None = None
@@ -330,7 +331,7 @@ class Client(asyncio.Protocol):
         self._phase = TUNNEL
         self._tunnel = tunnel
         self.deadline = self.site.now + self.site.timeouts.tunnel_idle_s
-        if self._full:
+        if self.full:
             tunnel.client_full(True)
 
     def tunnel_closed(self, relay: Relay, error: str, *, broken: bool) -> None:

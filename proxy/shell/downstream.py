@@ -74,13 +74,13 @@ class Downstream(Client):
         return self._phase != GONE
 
     def pause_writing(self) -> None:
-        self._full = True
+        self.full = True
         self._client_full(True)
         if self._phase != LINGER:
             self._watch_pace()
 
     def resume_writing(self) -> None:
-        self._full = False
+        self.full = False
         self._client_full(False)
         if self._phase == IDLE:
             self._advance()
@@ -278,7 +278,7 @@ class Downstream(Client):
             return
         if phase >= LINGER:
             return
-        if phase == IDLE and not reader.between and not self._full:
+        if phase == IDLE and not reader.between and not self.full:
             self._phase = READING
             self.deadline = self.site.now + self.site.timeouts.head_s
         if reader.waiting and reader.held:
@@ -297,7 +297,7 @@ class Downstream(Client):
         self._head = None
         self._phase = IDLE
         self.deadline = self.site.now + self.site.timeouts.idle_s
-        if self._full:  # answers pile up unread: no more before they are taken
+        if self.full:  # answers pile up unread: no more before they are taken
             return
         reader = self.reader
         if reader.feeding or not reader.waiting:
@@ -311,7 +311,7 @@ class Downstream(Client):
         """The deadline ran out; called by the sweep."""
         self.deadline = inf
         phase, counters = self._phase, self.site.counters
-        if (self._full and phase < LINGER) or (phase == TUNNEL and self._full):
+        if (self.full and phase < LINGER) or (phase == TUNNEL and self.full):
             if not self._keeps_pace():
                 self._too_slow()
         elif phase == BUSY and self._relay is not None:

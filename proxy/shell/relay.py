@@ -116,7 +116,7 @@ class Relay(Upload):
         self._flush(response == DONE)
         if response == DONE:
             self._finish(up)
-        elif response == BODY:
+        elif response == BODY and not self.down.full:
             self.down.deadline = self.down.site.now + self.idle_s
 
     def _flush(self, ended: bool) -> None:

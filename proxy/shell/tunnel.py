@@ -50,7 +50,8 @@ class Tunnel:
         """Bytes on the way to the app."""
         relay, down = self._relay, self._down
         relay.bytes_in += len(data)
-        down.deadline = down.site.now + down.site.timeouts.tunnel_idle_s
+        if not down.full:  # who takes nothing is not kept by what it sends
+            down.deadline = down.site.now + down.site.timeouts.tunnel_idle_s
         self._up.transport.write(data)
 
     def from_app(self, data: bytes) -> None:

@@ -161,7 +161,7 @@ class Upload(Exchange):
             up.transport.write(b"".join(upload))
         else:
             up.transport.writelines(upload)
-        if self.request == DONE:
+        if self.request == DONE and not down.full:
             waiting = self.response == WAITING
             down.deadline = down.site.now + (down.site.timeouts.first_byte_s if waiting else self.idle_s)
 

@@ -32,11 +32,11 @@ LONG_S = 30.0
 """Nothing takes this long unless it hangs."""
 
 
-def run(body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def run(body: Callable[[], Coroutine[Any, Any, None]], limit_s: float = 60) -> None:
     """Run a test's async body on uvloop, bounded."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(limit_s):
             await body()
 
     uvloop.run(bounded())

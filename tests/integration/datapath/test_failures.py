@@ -410,13 +410,12 @@ def test_a_client_that_takes_a_little_is_cut_and_one_that_takes_enough_is_not() 
             sock = client.transport.get_extra_info("socket")
             taken = 0
             for at in (11, 22, 33):
-                goal = taken + 30_000
 
-                def took(goal: int = goal) -> bool:
+                def took() -> bool:
                     nonlocal taken
                     with contextlib.suppress(BlockingIOError):
-                        taken += len(os.read(sock.fileno(), 65_536))
-                    return taken >= goal
+                        taken += len(os.read(sock.fileno(), 4_096))
+                    return connection.full and connection._unsent - connection._untaken() > 3_000
 
                 await h.until(took)
                 h.later(at)
