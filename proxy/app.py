@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from proxy import wiring
 from proxy.config import Settings, cookie_keys
+from proxy.config.redis_address import is_redis
 from proxy.core.breaker import Breaker
 from proxy.core.identity import ClaimRules
 from proxy.core.origin import Origins
@@ -37,6 +38,7 @@ from proxy.shell.op_client import OPClient, OPConfig
 from proxy.shell.renewal import Kit
 from proxy.shell.sessions import Sessions
 from proxy.shell.single_flight import Hooks, SingleFlight
+from proxy.shell.store.contract import Store
 from proxy.shell.store.memory import MemoryStore
 from proxy.shell.store.sqlite import SqliteStore
 from proxy.shell.store.timed import TimedStore
@@ -119,8 +121,12 @@ class Parts:
     front: FrontDoor
 
 
-async def open_store(settings: Settings, clock: SystemClock) -> MemoryStore | SqliteStore:
-    """The configured store, ready."""
+async def open_store(settings: Settings, clock: SystemClock) -> Store:
+    """The configured store, ready; a Redis that is away is found out by who asks it."""
+    if is_redis(settings.store.reveal()):
+        from proxy.shell.store.redis.store import open_redis
+
+        return open_redis(wiring.redis_options(settings))
     if not settings.sqlite_path:
         return MemoryStore(clock.now)
     store = SqliteStore(settings.sqlite_path, clock.now)

@@ -8,6 +8,7 @@ import ssl
 from typing import Any
 
 from proxy.config import Settings
+from proxy.config.redis_address import redis_address
 from proxy.core.cookies import names_for
 from proxy.core.headers import HeaderPolicy
 from proxy.core.identity import ClaimRules, claim, groups_elsewhere, refreshed_identity
@@ -22,6 +23,7 @@ from proxy.shell.op_client import OPConfig
 from proxy.shell.pool import Pool
 from proxy.shell.server import make_pool
 from proxy.shell.sessions import SessionPolicy
+from proxy.shell.store.redis.options import LinkOptions
 
 
 def profile_of(settings: Settings) -> Profile:
@@ -47,6 +49,21 @@ def refresh_policy(settings: Settings, profile: Profile) -> RefreshPolicy:
         min_life_s=given.min_life_s,
         max_life_s=given.max_life_s,
         send_scope=profile.send_scope,
+    )
+
+
+def redis_options(settings: Settings) -> LinkOptions:
+    """How to reach Redis."""
+    return LinkOptions(
+        address=redis_address(settings.store.reveal()),
+        ca_file=settings.store_ca_file,
+        cert_file=settings.store_cert_file,
+        key_file=settings.store_key_file,
+        sentinel_username=settings.store_sentinel_username,
+        sentinel_password=settings.store_sentinel_password.reveal(),
+        timeout_s=settings.store_timeout_s,
+        prefix=settings.store_prefix,
+        wait_replicas=settings.store_wait_replicas,
     )
 
 

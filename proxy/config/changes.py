@@ -9,7 +9,9 @@ from msgspec.structs import replace
 from proxy.config.declaration import Settings
 from proxy.config.registry import Setting, declared
 
-NEEDS_RESTART = frozenset({"listen", "operations_listen", "store", "journal.dir"})
+NEEDS_RESTART = frozenset({"listen", "operations_listen", "journal.dir"}) | {
+    key for key in declared() if key.partition("_")[0] == "store"
+}
 """What is opened once: listening sockets, the store, the journal's directory."""
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 
-from proxy.config import rules_op, rules_traffic
+from proxy.config import rules_op, rules_store, rules_traffic
 from proxy.config.declaration import Settings
+from proxy.config.grammar import is_loopback
+from proxy.config.redis_address import redis_address
 from proxy.config.rules import RULES
 from proxy.errors import Problem
 
-RULE_MODULES = (rules_op, rules_traffic)  # importing them fills the table
+RULE_MODULES = (rules_op, rules_store, rules_traffic)  # importing them fills the table
 
 
 def check(settings: Settings, bad: set[str]) -> list[Problem]:
@@ -26,6 +28,10 @@ def warnings(settings: Settings) -> tuple[str, ...]:
         lines.append("store is memory: every session ends when this process stops.")
         if not settings.cookie_keys:
             lines.append("cookie_keys is not set: random keys are used until this process stops.")
+    if settings.store.reveal().startswith("redis") and not settings.store.reveal().startswith("rediss"):
+        hosts = redis_address(settings.store.reveal()).hosts
+        if any(not is_loopback(host) for host, _ in hosts):
+            lines.append("store is Redis without TLS: sealed sessions and its password travel in the clear.")
     if "everyone" in settings.allow:
         lines.append("allow is everyone: whoever has an account at the provider comes in.")
     lines += [

@@ -221,12 +221,46 @@ class Settings(Struct, frozen=True, kw_only=True):
     store: Annotated[
         SecretUrl,
         _say(
-            "Where sessions are kept: `sqlite:/path` (one process, survives restarts) or `memory:` (trials). "
-            "Required.",
+            "Where sessions are kept. Redis, for any number of processes: `redis://` and, over TLS, "
+            "`rediss://`; `redis+sentinel://host1,host2:26379/name` and `redis+cluster://host1,host2` "
+            "(`rediss+…` over TLS). Or `sqlite:/path` (one process, survives restarts), or `memory:` "
+            "(trials). User and password are percent-encoded. Required.",
+            "rediss://nightporter:secret@redis.example.com:6379/0",
+            "redis+sentinel://:secret@sentinel-0,sentinel-1:26379/mymaster",
+            "redis+cluster://node-0:6379,node-1:6379",
             "sqlite:/var/lib/nightporter/sessions.db",
-            "memory:",
         ),
     ] = SecretUrl()
+    store_timeout_s: Annotated[
+        float, _number("Limit of one operation of a Redis store, connecting included.", 0.05, 30)
+    ] = 2.0
+    store_prefix: Annotated[
+        str,
+        _say(
+            "Beginning of every key and channel in Redis. Deployments that share sessions share it; others "
+            "on the same Redis need another.",
+            "np:",
+        ),
+    ] = "np:"
+    store_ca_file: Annotated[
+        str, _say("PEM file of CAs that Redis's certificate may come from, beside the system's.")
+    ] = ""
+    store_cert_file: Annotated[
+        str, _say("PEM file of the client certificate for Redis; may hold the key, too.")
+    ] = ""
+    store_key_file: Annotated[str, _say("PEM file of that certificate's key.")] = ""
+    store_sentinel_username: Annotated[str, _say("User at the Sentinels, where they ask for one.")] = ""
+    store_sentinel_password: Annotated[Secret, _say("Password of that user.")] = Secret()
+    store_wait_replicas: Annotated[
+        int,
+        _number(
+            "How many of Redis's replicas must have a renewal's lease (where the OP punishes a reused "
+            "token), its result and a sign-out before they count; 0 = the primary alone. While fewer "
+            "answer, renewals at such an OP are put off, and the rest goes on with a warning.",
+            0,
+            10,
+        ),
+    ] = 0
     cookie_keys: Annotated[
         Secret,
         _say(

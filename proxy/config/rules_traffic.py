@@ -1,4 +1,4 @@
-"""Rules about addresses, paths, headers, the store and its keys."""
+"""Rules about addresses, paths, headers and the cookies' keys."""
 
 from __future__ import annotations
 
@@ -80,25 +80,6 @@ def _loop(settings: Settings) -> Iterator[Problem]:
         return
     if itself:
         yield Problem("upstream", "the address that Nightporter listens on", "write the app's own address")
-
-
-@reads("store")
-def _store(settings: Settings) -> Iterator[Problem]:
-    store = settings.store.reveal()
-    remedy = "write sqlite:/path/to/sessions.db, or memory: for a trial"
-    if not store:
-        yield Problem("store", "not set", remedy)
-    elif problem := store_supported(store):
-        yield problem
-    elif store.startswith("sqlite:"):
-        path = store.removeprefix("sqlite:")
-        if not path or path.endswith("/") or path.startswith((":", "//")) or "\0" in path:
-            yield Problem("store", "sqlite: without the path of a file", remedy)
-        elif not os.path.isdir(os.path.dirname(path) or "."):
-            remedy = "make the directory, writable for Nightporter's user, or write another path"
-            yield Problem("store", "sqlite: in a directory that does not exist", remedy)
-    elif store != "memory:":
-        yield Problem("store", "not a kind of store that is known", remedy)
 
 
 @reads("cookie_keys", "store")
@@ -197,12 +178,3 @@ def _post_logout_urls(settings: Settings) -> Iterator[Problem]:
         if not good:
             remedy = "write absolute https URLs, e.g. https://www.example.com/bye"
             yield Problem("post_logout_urls", f"{short(text)}, no URL to return to", remedy)
-
-
-def store_supported(store: str) -> Problem | None:
-    """Refuse the stores that are not built yet; goes when they are."""
-    scheme = store.partition("://")[0]
-    if scheme in ("redis", "rediss", "redis+sentinel", "redis+cluster"):
-        found = f"a {scheme}:// store, which this version does not have yet"
-        return Problem("store", found, "write sqlite:/path, or memory: for a trial")
-    return None

@@ -51,14 +51,37 @@ class Row(msgspec.Struct, frozen=True):
     drop_at: float = 0.0
 
 
-def fresh(record: Record) -> Row:
-    """The row of a new session."""
-    return Row(record, None, record.keep_until)
+def create(row: Row | None, record: Record) -> tuple[Row, bool]:
+    """The row of a new session; False if another session is there already.
+
+    The same `gen` there means that this very call had landed before: nothing changes.
+    """
+    if row is not None:
+        return row, row.record.gen == record.gen
+    return Row(record, None, record.keep_until), True
 
 
 def current(row: Row | None, now: float) -> Row | None:
     """The row, or None once it may be forgotten."""
     return row if row is not None and now < row.drop_at else None
+
+
+def others_must_know(before: Row | None, after: Row | None) -> bool:
+    """Whether a change is one that listeners hear of: whoever has the session open must see it.
+
+    Leases, intents and activity are nobody's business, and a session that is new or has run
+    out is in nobody's hands.
+    """
+    if before is None or after is None or after is before:
+        return False
+    old, new = before.record, after.record
+    return (old.gen, old.who_id, old.dead, old.outcome, old.tombstone) != (
+        new.gen,
+        new.who_id,
+        new.dead,
+        new.outcome,
+        new.tombstone,
+    )
 
 
 def orphaned(row: Row) -> Row:
@@ -80,7 +103,7 @@ def acquire(
     if lease is not None and now < lease.until and lease.attempt != ask.attempt:
         return row, Held(lease.until - now, now)
     if lease is None or lease.attempt != ask.attempt or now >= lease.until:
-        outcome = _binding(record, now)
+        outcome = binding(record, now)
         if outcome is not None:
             return row, FailedLately(outcome, record, now)
     others = tuple(
@@ -182,6 +205,14 @@ def end(row: Row | None, reason: str, keep_s: float, now: float) -> tuple[Row | 
     return Row(record, None, min(now + keep_s, before.keep_until)), before
 
 
+def binding(record: Record, now: float) -> Outcome | None:
+    """The outcome that forbids sending the stored token now; None if it may be sent."""
+    outcome = record.outcome if record.outcome is not None and record.outcome.rt == record.rt else None
+    if _is_dead(record):
+        return outcome or Outcome(OutcomeKind.DEAD, "", record.rt, "", now)
+    return outcome if outcome is not None and now < outcome.not_before else None
+
+
 def _gone(row: Row | None, now: float) -> Gone | None:
     if row is not None and row.record.tombstone:
         return Gone(row.record.tombstone, now)
@@ -190,14 +221,6 @@ def _gone(row: Row | None, now: float) -> Gone | None:
 
 def _is_dead(record: Record) -> bool:
     return bool(record.dead) and record.dead == record.rt
-
-
-def _binding(record: Record, now: float) -> Outcome | None:
-    """The outcome that forbids sending the stored token now; None if it may be sent."""
-    outcome = record.outcome if record.outcome is not None and record.outcome.rt == record.rt else None
-    if _is_dead(record):
-        return outcome or Outcome(OutcomeKind.DEAD, "", record.rt, "", now)
-    return outcome if outcome is not None and now < outcome.not_before else None
 
 
 def _holds(row: Row, attempt: str, now: float) -> bool:

@@ -15,9 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from proxy.config.redis_address import redis_address
+from proxy.core.seal import random_id
 from proxy.shell.store.contract import Store
 from proxy.shell.store.memory import MemoryStore
+from proxy.shell.store.redis.link import Link
+from proxy.shell.store.redis.options import LinkOptions
+from proxy.shell.store.redis.store import RedisStore
 from proxy.shell.store.sqlite import SqliteStore
+from tests.contract.rigs import redis_url
 from tests.fakes import Clock
 
 Factory = Callable[[Clock, Path], AbstractAsyncContextManager[Store]]
@@ -40,7 +46,28 @@ async def sqlite(clock: Clock, directory: Path) -> AsyncGenerator[Store]:
         await store.close()
 
 
-FACTORIES: dict[str, Factory] = {"memory": memory, "sqlite": sqlite}
+def on_redis(kind: str) -> Factory:
+    """One Redis for all tests, a prefix of its own for each."""
+
+    @asynccontextmanager
+    async def factory(clock: Clock, directory: Path) -> AsyncGenerator[Store]:
+        link = Link(LinkOptions(redis_address(redis_url(kind)), timeout_s=20.0))
+        store = RedisStore(link, prefix=f"{random_id()}:", clock=clock)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    return factory
+
+
+FACTORIES: dict[str, Factory] = {
+    "memory": memory,
+    "sqlite": sqlite,
+    "redis": on_redis("single"),
+    "sentinel": on_redis("sentinel"),
+    "cluster": on_redis("cluster"),
+}
 
 
 class Scene:

@@ -23,7 +23,7 @@ from tests.contract.conftest import FACTORIES
 from tests.contract.sessions import ask, new_record, outcome, reply
 from tests.fakes import START, Clock
 
-OTHERS = ["sqlite"]
+OTHERS = ["sqlite", "redis"]
 
 keys = st.sampled_from(["k1", "k2"])
 attempts = st.sampled_from([f"a{n}" for n in range(5)])

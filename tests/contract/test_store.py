@@ -18,6 +18,7 @@ from proxy.core.answers import (
 )
 from proxy.core.session import INTENT_KEEP_S, LEASE_S, Intent, OutcomeKind
 from proxy.shell.store.contract import Store
+from proxy.shell.store.embedded import EmbeddedStore
 from tests.contract.conftest import Scene
 from tests.contract.sessions import (
     DAY_S,
@@ -138,6 +139,18 @@ def test_touch_keeps_the_lease(scene: Scene) -> None:
         await grant(store, "a")
         await store.touch(KEY, START + 60)
         assert await store.renew(KEY, "a", LEASE_S) is True
+
+    scene.play(script)
+
+
+def test_creating_the_same_session_again_is_the_same_write_and_another_one_is_refused(scene: Scene) -> None:
+    async def script(store: Store) -> None:
+        await store.create(KEY, new_record())
+        await store.touch(KEY, START + 1)
+        await store.create(KEY, new_record())
+        with pytest.raises(ValueError, match="exists already"):
+            await store.create(KEY, new_record(gen="another"))
+        assert await stored(store) == new_record(seen=START + 1)
 
     scene.play(script)
 
@@ -830,9 +843,40 @@ def test_a_listener_hears_of_a_change_whose_caller_was_cancelled(scene: Scene) -
     scene.play(script)
 
 
+def test_what_changes_nothing_for_others_is_not_told(scene: Scene) -> None:
+    async def script(store: Store) -> None:
+        await store.create(KEY, new_record())
+        await store.abandon(KEY, "a", transient(START + 9))
+        assert scene.told == [], "not the holder: nothing was stored"
+        await grant(store, "a")
+        await store.abandon(KEY, "a", transient(START))
+        assert scene.told == [KEY]
+        await store.end(KEY, "signed_out", 60)
+        await store.end(KEY, "superseded", 60)
+        assert scene.told == [KEY] * 2, "it had ended before"
+        await store.end("unknown", "signed_out", 60)
+        assert scene.told == [KEY] * 2
+
+    scene.play(script)
+
+
+def test_replicas_hear_what_the_live_ones_announced(scene: Scene) -> None:
+    async def script(store: Store) -> None:
+        assert await store.announce("r1", ["k2", "k1"], 20) == [("k2", "k1")]
+        if isinstance(store, EmbeddedStore):
+            return
+        scene.clock.advance(10)
+        assert sorted(await store.announce("r2", ["k1"], 20)) == [("k1",), ("k2", "k1")]
+        scene.clock.advance(10)
+        assert await store.announce("r2", ["k1"], 20) == [("k1",)]
+
+    scene.play(script)
+
+
 def test_an_embedded_store_is_coherent(scene: Scene) -> None:
     async def script(store: Store) -> None:
-        assert store.coherent is True
+        if isinstance(store, EmbeddedStore):
+            assert store.coherent is True
 
     scene.play(script)
 

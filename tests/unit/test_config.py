@@ -15,7 +15,6 @@ from proxy.config.grammar import Address, decode_keys, is_loopback, listen_addre
 from proxy.config.keys import key_file, new_key
 from proxy.config.reference import show
 from proxy.config.registry import declared
-from proxy.config.rules_traffic import store_supported
 from proxy.core.identity import allowed
 from proxy.core.session import Identity
 from proxy.errors import ConfigError
@@ -225,7 +224,7 @@ def test_the_first_public_url_is_the_main_one() -> None:
 
 # --- what is refused, in exactly these words -----------------------------------------------
 
-BAD_STORE = "write sqlite:/path/to/sessions.db, or memory: for a trial"
+BAD_STORE = "write redis://host:6379/0, sqlite:/path/to/sessions.db, or memory: for a trial"
 BAD_KEYS = "write keys of `nightporter keygen`: 32 bytes each as URL-safe base64, newest first"
 BAD_UPSTREAM = "write http://host:port, https://host or unix:/path of the app, without a path behind the port"
 BAD_PUBLIC_URL = "write scheme and host only, e.g. https://app.example.com"
@@ -370,11 +369,38 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "Nightporter's user, "
         "or write another path",
     ),
-    "store-not-built-yet": (
-        {"store": f"rediss://u:{CANARY}@redis:6379/0", "cookie_keys": "A" * 43},
-        "store: a rediss:// store, which this version does not have yet; write sqlite:/path, or "
-        "memory: for a "
-        "trial",
+    "store-sentinel-without-a-name": (
+        {"store": f"redis+sentinel://u:{CANARY}@s1,s2:26379", "cookie_keys": "A" * 43},
+        "store: no name of the primary: it stands behind the Sentinels, as in …:26379/mymaster; write "
+        "redis+sentinel://user:password@host1,host2:26379/name",
+    ),
+    "store-redis-of-another-port": (
+        {"store": f"redis://:{CANARY}@redis:70000", "cookie_keys": "A" * 43},
+        "store: a port that is not from 1 to 65535; write redis://user:password@host:6379/0",
+    ),
+    "store-redis-without-keys": (
+        {"store": "redis://redis"},
+        f"cookie_keys: not set, and this store keeps none; {BAD_KEYS}",
+    ),
+    "store-tls-files-without-tls": (
+        {"store": "redis://redis", "cookie_keys": "A" * 43, "store_ca_file": "/ca.pem"},
+        "store_ca_file: set, but the store's URL has no TLS; write rediss://, or remove it",
+    ),
+    "store-ca-that-is-not-there": (
+        {"store": "rediss://redis", "cookie_keys": "A" * 43, "store_ca_file": "/nowhere/ca.pem"},
+        "store_ca_file: /nowhere/ca.pem cannot be read; name a PEM file that Nightporter's user may read",
+    ),
+    "store-replicas-of-sqlite": (
+        {"store_wait_replicas": 1},
+        "store_wait_replicas: set, but only Redis has replicas; remove it",
+    ),
+    "store-prefix-with-braces": (
+        {"store_prefix": "{np}"},
+        "store_prefix: '{np}'; write up to 40 letters, digits and : . _ - such as np:",
+    ),
+    "store-sentinel-password-without-sentinels": (
+        {"store_sentinel_password": CANARY},
+        "store_sentinel_password: set, but the store has no Sentinels; remove it, or write redis+sentinel://",
     ),
     "cookie-key-short": (
         {"cookie_keys": "A" * 43 + "\n" + "QUJD"},
@@ -751,12 +777,6 @@ def test_what_is_risky_is_warned_of() -> None:
         "allow is everyone: whoever has an account at the provider comes in.",
         "trusted_proxies holds 0.0.0.0/0: anybody may say who they come from.",
     )
-
-
-@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+sentinel", "redis+cluster"])
-def test_a_store_that_is_not_built_yet_says_so(scheme: str) -> None:
-    assert store_supported(f"{scheme}://host") is not None
-    assert store_supported("sqlite:/x") is None
 
 
 # --- grammar ------------------------------------------------------------------------------

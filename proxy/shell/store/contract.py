@@ -54,11 +54,19 @@ class Store(Protocol):
         ...
 
     def listen(self, on_change: Callable[[str], None]) -> None:
-        """Register a callback for "the record under this key changed"; "" = everything may have."""
+        """Register a callback for "the record under this key changed"; "" = everything may have.
+
+        A change is told once, on the loop, also if its caller was cancelled, before the caller
+        has its answer. What counts as one: `core.record.others_must_know`.
+        """
         ...
 
     async def create(self, key: str, record: Record) -> None:
-        """Write a new session. A key that exists is an error of the caller (128 random bits)."""
+        """Write a new session. The same `gen` there already: this very write had landed before.
+
+        Raises:
+            ValueError: another session is there: an error of the caller (128 random bits).
+        """
         ...
 
     async def read(self, key: str) -> Snapshot:
@@ -94,8 +102,9 @@ class Store(Protocol):
     async def abandon(self, key: str, attempt: str, outcome: Outcome | None, *, release: bool = True) -> None:
         """Close the own intent; with `release` also the own lease (compare-and-delete).
 
-        `outcome` is stored only if the own lease is still held at that moment and the stored
-        `rt` is the one it speaks of. Never changes `gen`.
+        `outcome` is stored only if the own lease is still held at that moment, the stored `rt` is
+        the one it speaks of, and no `dead` mark names that token: the verdict outranks whatever
+        else its senders were told. Never changes `gen`. Listeners are told if an outcome was stored.
         """
         ...
 
@@ -112,7 +121,10 @@ class Store(Protocol):
         ...
 
     async def identify(self, key: str, gen: str, who: bytes, who_id: str) -> bool:
-        """Replace the `who` blob if `gen` still holds and there is no tombstone. Tells listeners."""
+        """Replace the `who` blob if `gen` still holds and there is no tombstone.
+
+        Tells listeners, unless `who_id` is the stored one.
+        """
         ...
 
     async def touch(self, key: str, seen: float) -> None:

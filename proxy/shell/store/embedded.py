@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -22,8 +21,7 @@ from proxy.core.answers import (
 )
 from proxy.core.record import Row
 from proxy.core.session import Outcome, Record
-
-log = logging.getLogger("nightporter.store")
+from proxy.shell.store.listeners import Listeners
 
 Answer = TypeVar("Answer")
 Change = Callable[[Row | None, float], tuple[Row | None, Answer]]
@@ -32,31 +30,26 @@ Change = Callable[[Row | None, float], tuple[Row | None, Answer]]
 class EmbeddedStore:
     """The contract, on top of one primitive: change one row atomically and durably.
 
-    Subclasses give `_change` and `spend_flow`.
+    Subclasses give `_change` and `spend_flow`. `_change` also tells the listeners, whatever has
+    become of the caller by then, if `rules.others_must_know`.
     """
 
     def __init__(self) -> None:
-        self._listeners: list[Callable[[str], None]] = []
+        self._listeners = Listeners()
 
     @property
     def coherent(self) -> bool:
         return True
 
     def listen(self, on_change: Callable[[str], None]) -> None:
-        self._listeners.append(on_change)
+        self._listeners.add(on_change)
 
     async def _change(self, key: str, change: Change[Answer]) -> Answer:
         raise NotImplementedError
 
-    def _tell(self, key: str) -> None:
-        for listener in self._listeners:
-            try:
-                listener(key)
-            except Exception:
-                log.exception("listener_failed")
-
     async def create(self, key: str, record: Record) -> None:
-        await self._change(key, lambda row, now: (rules.fresh(record), None))
+        if not await self._change(key, lambda row, now: rules.create(row, record)):
+            raise ValueError(f"session {key[:12]} exists already")
 
     async def read(self, key: str) -> Snapshot:
         return await self._change(
@@ -70,37 +63,24 @@ class EmbeddedStore:
         return await self._change(key, lambda row, now: rules.renew(row, attempt, lease_s, now))
 
     async def commit(self, key: str, write: Commit) -> Committed | Changed | Gone:
-        answer = await self._change(key, lambda row, now: rules.commit(row, write, now))
-        if isinstance(answer, Committed):
-            self._tell(key)
-        return answer
+        return await self._change(key, lambda row, now: rules.commit(row, write, now))
 
     async def abandon(self, key: str, attempt: str, outcome: Outcome | None, *, release: bool = True) -> None:
         await self._change(key, lambda row, now: (rules.abandon(row, attempt, outcome, release, now), None))
-        if outcome is not None:
-            self._tell(key)
 
     async def condemn(
         self, key: str, attempt: str, gen: str, outcome: Outcome
     ) -> Condemned | Unresolved | Changed | Gone:
-        answer = await self._change(key, lambda row, now: rules.condemn(row, attempt, gen, outcome, now))
-        if isinstance(answer, Condemned):
-            self._tell(key)
-        return answer
+        return await self._change(key, lambda row, now: rules.condemn(row, attempt, gen, outcome, now))
 
     async def identify(self, key: str, gen: str, who: bytes, who_id: str) -> bool:
-        landed = await self._change(key, lambda row, now: rules.identify(row, gen, who, who_id))
-        if landed:
-            self._tell(key)
-        return landed
+        return await self._change(key, lambda row, now: rules.identify(row, gen, who, who_id))
 
     async def touch(self, key: str, seen: float) -> None:
         await self._change(key, lambda row, now: (rules.touch(row, seen), None))
 
     async def end(self, key: str, reason: str, keep_s: float) -> Record | None:
-        before = await self._change(key, lambda row, now: rules.end(row, reason, keep_s, now))
-        self._tell(key)
-        return before
+        return await self._change(key, lambda row, now: rules.end(row, reason, keep_s, now))
 
     async def announce(self, replica: str, keys: Sequence[str], keep_s: float) -> list[tuple[str, ...]]:
         return [tuple(keys)]  # an embedded store has one process

@@ -35,6 +35,8 @@ class MemoryStore(EmbeddedStore):
             self._rows.pop(key, None)
             self._rows[key] = after
             self._sweep(now)
+        if rules.others_must_know(before, after):
+            self._listeners.tell(key)
         return answer
 
     def _sweep(self, now: float) -> None:

@@ -19,22 +19,19 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 
 from proxy.core import record as rules
-from proxy.core.answers import Changed, Commit, Committed, Condemned, Gone, Snapshot, Unresolved
+from proxy.core.answers import Snapshot
 from proxy.core.record import Row
-from proxy.core.session import Outcome, Record
 from proxy.errors import StoreUnavailable
 from proxy.shell.store.embedded import Answer, Change, EmbeddedStore
 
 log = logging.getLogger("nightporter.store")
-
-T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 _PURGE_EVERY = 64
@@ -76,6 +73,7 @@ class _Call(NamedTuple):
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
     reads: bool
+    landed: Callable[[], None]  # called on the loop once the work is durable
 
 
 class SqliteStore(EmbeddedStore):
@@ -102,7 +100,6 @@ class SqliteStore(EmbeddedStore):
         self._thread: threading.Thread | None = None
         self._changes = 0
         self._inode = (0, 0)
-        self._running: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
         """Take the file and make it ready.
@@ -127,8 +124,6 @@ class SqliteStore(EmbeddedStore):
         self._stop()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, 10.0)
-        if self._running:
-            await asyncio.wait(self._running)
 
     def _stop(self) -> None:
         with self._wake:
@@ -138,7 +133,10 @@ class SqliteStore(EmbeddedStore):
     # -- operations --
 
     async def _change(self, key: str, change: Change[Answer]) -> Answer:
+        told = False
+
         def work(db: sqlite3.Connection) -> Answer:
+            nonlocal told
             now = self._clock()
             before = rules.current(self._load(db, key), now)
             after, answer = change(before, now)
@@ -152,9 +150,14 @@ class SqliteStore(EmbeddedStore):
                     (key, _encode(after), after.drop_at),
                 )
                 self._purge(db, now)
+            told = rules.others_must_know(before, after)
             return answer
 
-        return await self._run(work)
+        def landed() -> None:
+            if told:
+                self._listeners.tell(key)
+
+        return await self._run(work, landed=landed)
 
     async def read(self, key: str) -> Snapshot:
         def work(db: sqlite3.Connection) -> Snapshot:
@@ -180,40 +183,16 @@ class SqliteStore(EmbeddedStore):
 
         return await self._run(work)
 
-    # What listeners hear of goes through `_whole`: the change will land, so they must hear.
-
-    async def commit(self, key: str, write: Commit) -> Committed | Changed | Gone:
-        return await self._whole(super().commit(key, write))
-
-    async def abandon(self, key: str, attempt: str, outcome: Outcome | None, *, release: bool = True) -> None:
-        await self._whole(super().abandon(key, attempt, outcome, release=release))
-
-    async def condemn(
-        self, key: str, attempt: str, gen: str, outcome: Outcome
-    ) -> Condemned | Unresolved | Changed | Gone:
-        return await self._whole(super().condemn(key, attempt, gen, outcome))
-
-    async def identify(self, key: str, gen: str, who: bytes, who_id: str) -> bool:
-        return await self._whole(super().identify(key, gen, who, who_id))
-
-    async def end(self, key: str, reason: str, keep_s: float) -> Record | None:
-        return await self._whole(super().end(key, reason, keep_s))
-
-    async def _whole(self, operation: Coroutine[Any, Any, T]) -> T:
-        """Run `operation` to its end, whatever becomes of the caller's task."""
-        task = asyncio.get_running_loop().create_task(operation)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
-
-    async def _run(self, work: Work, *, reads: bool = False) -> Any:
+    async def _run(
+        self, work: Work, *, reads: bool = False, landed: Callable[[], None] = lambda: None
+    ) -> Any:
         """Queue `work`; a cancelled caller leaves it to finish and nobody else gets its answer."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         with self._wake:
             if self._closing or self._thread is None or not self._thread.is_alive():
                 raise StoreUnavailable("the SQLite store is closed")
-            self._queue.append(_Call(work, future, loop, reads))
+            self._queue.append(_Call(work, future, loop, reads, landed))
             self._wake.notify()
         return await asyncio.shield(future)
 
@@ -286,7 +265,7 @@ class SqliteStore(EmbeddedStore):
             log.error("store_failed", extra={"detail": self._translated(error).detail})
             answers = [(None, self._translated(error)) for _ in batch]
         for call, (answer, problem) in zip(batch, answers, strict=True):
-            _answer(call.loop, call.future, answer, problem)
+            _answer(call.loop, call.future, answer, problem, call.landed)
 
     def _connect(self) -> sqlite3.Connection:
         # SQLite gives its -wal and -shm the mode of the file.
@@ -416,15 +395,23 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _answer(
-    loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], answer: Any, problem: Exception | None
+    loop: asyncio.AbstractEventLoop,
+    future: asyncio.Future[Any],
+    answer: Any,
+    problem: Exception | None,
+    landed: Callable[[], None] = lambda: None,
 ) -> None:
     try:
-        loop.call_soon_threadsafe(_settle, future, answer, problem)
+        loop.call_soon_threadsafe(_settle, future, answer, problem, landed)
     except RuntimeError:
         log.warning("store_answer_unwanted")  # the loop has closed under the call
 
 
-def _settle(future: asyncio.Future[Any], answer: Any, problem: Exception | None) -> None:
+def _settle(
+    future: asyncio.Future[Any], answer: Any, problem: Exception | None, landed: Callable[[], None]
+) -> None:
+    if problem is None:
+        landed()
     if future.done():
         return
     if problem is not None:

@@ -1,0 +1,105 @@
+-- Put in front of every script by scripts.py.
+--
+-- Keys:      KEYS[1] a session's hash. Fields: `m` the record without its blobs (MessagePack, see
+--            codec.py), `t` the sealed tokens, `w` the sealed identity.
+-- Arguments: ARGV[1] time, Unix seconds: "" = the server's own (only tests bring theirs);
+--            ARGV[2] channel and ARGV[3] sender of the message that a change is told with.
+-- Answers:   {word, now, told, ...}: `now` is the store's time, `told` 1 if others must hear of the
+--            change. Numbers travel as text: Redis would cut their fractions off.
+--
+-- In `m` a name that is not known here is kept as it is: a newer version may have written it.
+
+local KEY = KEYS[1]
+
+local function clock()
+  if ARGV[1] ~= '' then return tonumber(ARGV[1]) end
+  local time = redis.call('TIME')
+  return tonumber(time[1]) + tonumber(time[2]) / 1e6
+end
+
+local NOW = clock()
+
+local function text(number)
+  return string.format('%.17g', number)
+end
+
+-- Store time at which the record may be forgotten: a tombstone has its own, a session its limits'.
+local function drop_at(m)
+  return m.zd or math.min(m.e, m.s + m.i)
+end
+
+-- The record without its blobs; nil if there is none, if its time is over, or if it cannot be read.
+local function load()
+  local packed = redis.call('HGET', KEY, 'm')
+  if not packed then return nil end
+  local good, m = pcall(cmsgpack.unpack, packed)
+  if not good or type(m) ~= 'table' or NOW >= drop_at(m) then return nil end
+  m.n = m.n or {}
+  return m
+end
+
+-- Without its empty list: an empty table has no one form in MessagePack.
+local function packed(m)
+  local intents = m.n
+  if #intents == 0 then m.n = nil end
+  local bytes = cmsgpack.pack(m)
+  m.n = intents
+  return bytes
+end
+
+-- Write the record (and blobs: field, value, …); nothing is ever stored without an expiry.
+local function save(m, ...)
+  redis.call('HSET', KEY, 'm', packed(m), ...)
+  redis.call('PEXPIRE', KEY, string.format('%d', math.max(1, math.ceil((drop_at(m) - NOW) * 1000))))
+end
+
+-- Let the writes that follow pass although the server is at its memory limit: once a script has written,
+-- Redis does not stop it half-way. For what replaces or frees, and must not be lost.
+local function press_on()
+  redis.call('HDEL', KEY, '-')
+end
+
+-- Whoever may not publish still writes: a message is a hint, and `nightporter check` names the right.
+local function tell(message)
+  redis.pcall('PUBLISH', ARGV[2], ARGV[3] .. ' ' .. message)
+end
+
+local function changed()
+  tell(string.match(KEY, '{(.*)}'))
+end
+
+local function whole(word, m, told)
+  local blobs = redis.call('HMGET', KEY, 't', 'w')
+  return {word, text(NOW), told or 0, packed(m), blobs[1] or '', blobs[2] or ''}
+end
+
+local function gone(m)
+  return {'gone', text(NOW), 0, m and m.z or 'absent'}
+end
+
+local function is_dead(m)
+  return m.x and m.x == m.r
+end
+
+local function holds(m, attempt)
+  return m.l and m.l[1] == attempt and NOW < m.l[2]
+end
+
+-- Take out the own intent and, by compare-and-delete, the own lease. Whether anything was there.
+local function let_go(m, attempt, lease)
+  local kept = {}
+  for _, intent in ipairs(m.n) do
+    if intent[1] ~= attempt then kept[#kept + 1] = intent end
+  end
+  local found = #kept < #m.n
+  m.n = kept
+  if lease and m.l and m.l[1] == attempt then
+    m.l = nil
+    found = true
+  end
+  return found
+end
+
+local function same(one, other)
+  return (one == nil) == (other == nil) and (one == nil or cmsgpack.pack(one) == cmsgpack.pack(other))
+end

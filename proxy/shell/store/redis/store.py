@@ -1,0 +1,241 @@
+"""The store's contract on Redis: asks the scripts, understands what they answer.
+
+Every rule is in `lua/`, run by Redis in one go; `core/record.py` is their reference. Reads that
+are asked for in one turn of the loop go out together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from proxy.core import record as rules
+from proxy.core.answers import (
+    Ask,
+    Changed,
+    Commit,
+    Committed,
+    Condemned,
+    FailedLately,
+    Gone,
+    Granted,
+    Held,
+    Snapshot,
+    Unresolved,
+)
+from proxy.core.seal import random_id
+from proxy.core.session import INTENT_KEEP_S, Outcome, Record, unresolved
+from proxy.errors import StoreUnavailable
+from proxy.shell.store.listeners import Listeners
+from proxy.shell.store.redis.codec import lease_until, pack_outcome, pack_record, unpack_record
+from proxy.shell.store.redis.link import Call, Link
+from proxy.shell.store.redis.options import LinkOptions
+from proxy.shell.store.redis.scripts import script
+
+log = logging.getLogger("nightporter.store")
+
+T = TypeVar("T")
+
+BATCH = 128
+"""Most reads in one round trip."""
+
+
+class RedisStore:
+    """See the module's docstring.
+
+    Args:
+        link: the connections.
+        prefix: of every key and channel.
+        clock: the store's time in tests; None = Redis's own.
+    """
+
+    def __init__(self, link: Link, *, prefix: str = "np:", clock: Callable[[], float] | None = None) -> None:
+        self._link = link
+        self._prefix = prefix
+        self._clock = clock
+        self._sender = random_id()
+        self._listeners = Listeners()
+        self._reads: list[tuple[str, asyncio.Future[Snapshot]]] = []
+        self._running: set[asyncio.Task[Any]] = set()
+
+    @property
+    def coherent(self) -> bool:
+        return False
+
+    def listen(self, on_change: Callable[[str], None]) -> None:
+        self._listeners.add(on_change)
+
+    # -- operations --
+
+    async def create(self, key: str, record: Record) -> None:
+        reply = await self._write("create", key, pack_record(record), record.tokens, record.who)
+        if reply[0] == b"exists":
+            raise ValueError(f"session {key[:12]} exists already")
+
+    async def read(self, key: str) -> Snapshot:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Snapshot] = loop.create_future()
+        if not self._reads:
+            loop.call_soon(self._send_reads)
+        self._reads.append((key, future))
+        return await future
+
+    async def acquire(self, key: str, ask: Ask) -> Granted | Changed | Held | FailedLately | Gone:
+        reply = await self._write(
+            "acquire", key, ask.attempt, ask.holder, ask.gen, ask.rt, repr(ask.lease_s), repr(INTENT_KEEP_S)
+        )
+        now = float(reply[1])
+        match reply[0]:
+            case b"gone":
+                return Gone(reply[3].decode(), now)
+            case b"held":
+                return Held(lease_until(reply[3]) - now, now)
+            case b"changed":
+                return Changed(_record(reply), now)
+            case b"failed":
+                record = _record(reply)
+                outcome = rules.binding(record, now)
+                assert outcome is not None
+                return FailedLately(outcome, record, now)
+            case _:
+                return Granted(_record(reply), now)
+
+    async def renew(self, key: str, attempt: str, lease_s: float) -> bool:
+        reply = await self._write("renew", key, attempt, repr(lease_s))
+        return reply[0] == b"ours"
+
+    async def commit(self, key: str, write: Commit) -> Committed | Changed | Gone:
+        reply = await self._write(
+            "commit",
+            key,
+            write.attempt,
+            write.consumed_rt,
+            write.acquired_gen,
+            write.tokens,
+            write.rt,
+            repr(write.due),
+            pack_outcome(write.outcome),
+        )
+        now = float(reply[1])
+        match reply[0]:
+            case b"gone":
+                return Gone(reply[3].decode(), now)
+            case b"changed":
+                return Changed(_record(reply), now)
+            case _:
+                return Committed(_record(reply), now)
+
+    async def abandon(self, key: str, attempt: str, outcome: Outcome | None, *, release: bool = True) -> None:
+        packed = pack_outcome(outcome) if outcome is not None else b""
+        await self._write("abandon", key, attempt, packed, "1" if release else "0")
+
+    async def condemn(
+        self, key: str, attempt: str, gen: str, outcome: Outcome
+    ) -> Condemned | Unresolved | Changed | Gone:
+        reply = await self._write("condemn", key, attempt, gen, pack_outcome(outcome), repr(INTENT_KEEP_S))
+        now = float(reply[1])
+        match reply[0]:
+            case b"gone":
+                return Gone(reply[3].decode(), now)
+            case b"changed":
+                return Changed(_record(reply), now)
+            case b"unresolved":
+                record = _record(reply)
+                others = unresolved(record, attempt, now)
+                return Unresolved(record, max(intent.at for intent in others) + INTENT_KEEP_S, now)
+            case _:
+                return Condemned(_record(reply), now)
+
+    async def identify(self, key: str, gen: str, who: bytes, who_id: str) -> bool:
+        reply = await self._write("identify", key, gen, who, who_id)
+        return reply[0] == b"written"
+
+    async def touch(self, key: str, seen: float) -> None:
+        await self._write("touch", key, repr(seen))
+
+    async def end(self, key: str, reason: str, keep_s: float) -> Record | None:
+        reply = await self._write("end", key, reason, repr(keep_s))
+        return _record(reply) if reply[0] == b"ended" else None
+
+    async def spend_flow(self, flow_id: str, keep_s: float) -> bool:
+        call = self._call("spend", f"{self._prefix}flow:{flow_id}", repr(keep_s), random_id())
+        reply = await self._whole(self._link.run(call))
+        return reply[0] == b"spent"
+
+    async def announce(self, replica: str, keys: Sequence[str], keep_s: float) -> list[tuple[str, ...]]:
+        call = self._call("announce", f"{self._prefix}replicas", replica, " ".join(keys), repr(keep_s))
+        reply = await self._whole(self._link.run(call))
+        return [tuple(words.decode().split()) for words in reply[3:]]
+
+    async def close(self) -> None:
+        if self._running:
+            await asyncio.wait(self._running)
+        await self._link.close()
+
+    # -- asking --
+
+    def _call(self, name: str, key: str, *args: str | bytes) -> Call:
+        now = repr(self._clock()) if self._clock is not None else ""
+        return Call(script(name), key, (now, f"{self._prefix}changed", self._sender, *args))
+
+    def _session(self, key: str) -> str:
+        return f"{self._prefix}{{{key}}}"
+
+    async def _write(self, name: str, key: str, *args: str | bytes) -> list[Any]:
+        return await self._whole(self._written(key, self._call(name, self._session(key), *args)))
+
+    async def _written(self, key: str, call: Call) -> list[Any]:
+        try:
+            reply = await self._link.run(call)
+        except StoreUnavailable:
+            # It may have happened: whoever holds something of this session reads it again.
+            self._listeners.tell(key)
+            raise
+        if reply[2]:
+            self._listeners.tell(key)
+        return reply
+
+    async def _whole(self, operation: Coroutine[Any, Any, T]) -> T:
+        """Run `operation` to its end, whatever becomes of the caller's task."""
+        task = asyncio.get_running_loop().create_task(operation)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    def _send_reads(self) -> None:
+        reads, self._reads = self._reads, []
+        for start in range(0, len(reads), BATCH):
+            task = asyncio.get_running_loop().create_task(self._read_all(reads[start : start + BATCH]))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _read_all(self, reads: list[tuple[str, asyncio.Future[Snapshot]]]) -> None:
+        calls = [self._call("read", self._session(key)) for key, _ in reads]
+        replies = await self._link.run_all(calls)
+        for (_, future), reply in zip(reads, replies, strict=True):
+            if future.done():  # nobody waits any more
+                continue
+            try:
+                if isinstance(reply, StoreUnavailable):
+                    raise reply
+                record = _record(reply) if reply[0] == b"found" else None
+                future.set_result(Snapshot(record, float(reply[1])))
+            except StoreUnavailable as error:
+                future.set_exception(error)
+
+
+def _record(reply: list[Any]) -> Record:
+    try:
+        return unpack_record(reply[3], reply[4], reply[5])
+    except msgspec.DecodeError as error:
+        # Nobody is signed out by what we cannot read: the version that wrote it can.
+        raise StoreUnavailable("Redis holds a session that a newer version wrote, or damaged") from error
+
+
+def open_redis(options: LinkOptions) -> RedisStore:
+    """A store on this Redis. Nothing is asked of it yet."""
+    return RedisStore(Link(options), prefix=options.prefix)
