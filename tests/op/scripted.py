@@ -271,6 +271,7 @@ class ScriptedOP:
         rt_in_reply: "new" as the rotation has it, "omit", "empty".
         id_token_on_refresh: whether a refresh brings one.
         nonce_on_refresh: "absent", "equal" or "different".
+        rt_bytes: length of refresh tokens.
         user: claims of the person who is signed in at once. Put another dictionary here and another
             person comes; change the one that is here and the same person's claims change.
         id_token_claims: names of the user's claims that go into the ID token; None = all.
@@ -297,6 +298,7 @@ class ScriptedOP:
         self.rt_in_reply = "new"
         self.id_token_on_refresh = True
         self.nonce_on_refresh = "absent"
+        self.rt_bytes = 35
         self.user: dict[str, Any] = {
             "sub": "ada-1",
             "email": "ada@example.com",
@@ -420,6 +422,11 @@ class ScriptedOP:
         """A refresh token out of nothing, for tests that need no sign-in."""
         made = Grant(self.user["sub"], nonce, scope, int(self.now()), secrets.token_hex(8))
         return self._new_rt(made)
+
+    def end_grants(self) -> None:
+        """Somebody else ends every grant there is: an administrator, a limit of the OP's."""
+        for grant in list(self._by_rt.values()):
+            grant.alive = False
 
     def revoke_grant(self, refresh_token: str) -> None:
         """Somebody else ends the grant."""
@@ -788,6 +795,7 @@ class ScriptedOP:
 
     def _new_rt(self, grant: Grant) -> str:
         token = "rt-" + secrets.token_urlsafe(24)
+        token += "x" * (self.rt_bytes - len(token))
         grant.valid.add(token)
         self._by_rt[token] = grant
         return token

@@ -25,7 +25,7 @@ then ``gate.wait_reached()`` and ``house.replicas[0].kill()``.
 
 **Time**: with ``clock="movable"`` (the default on SQLite and in memory, where time is the process's own)
 ``house.advance(seconds)`` moves the clocks of all replicas and of the OP together, and
-``replica.ahead(seconds)`` one replica's alone; ``house.expire()`` and ``house.into_window()`` use it, so no
+``replica.ahead(seconds)`` one replica's alone, ``replica.step_wall(seconds)`` its wall clock only; ``house.expire()`` and ``house.into_window()`` use it, so no
 test waits for a token to age. With ``clock="real"`` (the default elsewhere; the processes then are
 plain ``python -m proxy serve``) use a short ``life_s``, and `expire` waits until the session says so.
 
@@ -98,9 +98,10 @@ class Replica:
         self.port = _port_of(env["NIGHTPORTER_LISTEN"])
         self.operations_port = _port_of(env["NIGHTPORTER_OPERATIONS_LISTEN"])
         self._clock = home / "clock" if movable else None
+        self._ahead_s = self._wall_off_s = 0.0
         self._process: subprocess.Popen[bytes] | None = None
         if self._clock is not None:
-            write_ahead(self._clock, 0.0)
+            write_ahead(self._clock, 0.0, 0.0)
 
     @property
     def pid(self) -> int:
@@ -168,8 +169,17 @@ class Replica:
 
     def ahead(self, seconds: float) -> None:
         """Set how far this process's clocks are ahead of the machine's."""
+        self._ahead_s = seconds
+        self._set_clocks()
+
+    def step_wall(self, seconds: float) -> None:
+        """Make its wall clock, and only that, wrong by so much (0 = right again)."""
+        self._wall_off_s = seconds
+        self._set_clocks()
+
+    def _set_clocks(self) -> None:
         assert self._clock is not None, "this replica's clock is the machine's"
-        write_ahead(self._clock, seconds)
+        write_ahead(self._clock, self._ahead_s, self._wall_off_s)
 
     def kill(self) -> None:
         """End it on the spot, as a power cut does."""

@@ -1,0 +1,122 @@
+"""D: the store is away. The fault is real: the database file is moved from under the running process,
+which the store notices at every write, and moved back. What needs a fault at a read (D6) or between a
+write and its answer (D4) is also shown with a fault-injecting store in virtual time (see README.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.op.scripted import Gate, Script
+from tests.scenarios.house import House, until
+
+
+@contextlib.contextmanager
+def store_away(home: Path) -> Iterator[None]:
+    there, away = home / "sessions.db", home / "sessions.away"
+    there.rename(away)
+    try:
+        yield
+    finally:
+        away.rename(there)
+
+
+def test_d1_d2_new_tokens_are_served_from_memory_until_the_store_takes_them(tmp_path: Path) -> None:
+    with House(tmp_path) as house:
+        ada = house.browser()
+        old = ada.sign_in().token
+        house.expire()
+        held = Gate()
+        house.op.script_next(Script(after=held), "refresh")
+        waiting = ada.send("/a")
+        held.wait_reached()
+        with store_away(tmp_path):
+            held.open()
+            assert waiting.recv(16).startswith(b"HTTP/1.1 200")
+            waiting.close()
+            reply = ada.get("/b")
+            assert (reply.status, reply.user) == (200, "ada-1")
+            assert reply.token != old
+            assert house.replica.metric("nightporter_refresh_total", outcome="unsaved") >= 1
+            assert house.replica.events("commit_failed")
+        until(lambda: house.replica.metric("nightporter_refresh_total", outcome="ok") == 1)
+        house.replica.kill()
+        house.replica.start()
+        assert ada.get("/c").token == reply.token
+        [call] = house.op.refreshes()
+        house.expire()
+        assert ada.get("/d").status == 200
+        assert house.op.refreshes()[1].rt == call.issued_rt
+        assert house.op.reuse_events == 0
+
+
+def test_d1_a_journal_saves_them_even_if_the_process_dies_before_the_store_is_back(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    journal.mkdir(mode=0o700)
+    with House(tmp_path, env={"NIGHTPORTER_JOURNAL_DIR": str(journal)}) as house:
+        ada = house.somebody()
+        house.expire()
+        held = Gate()
+        house.op.script_next(Script(after=held), "refresh")
+        waiting = ada.send("/a")
+        held.wait_reached()
+        with store_away(tmp_path):
+            held.open()
+            assert waiting.recv(16).startswith(b"HTTP/1.1 200")
+            waiting.close()
+            token = ada.get("/b").token
+            house.replica.kill()
+        house.replica.start()
+        until(lambda: ada.get("/c").status == 200)
+        assert ada.get("/c").token == token
+        assert len(house.op.refreshes()) == 1
+        assert not list(journal.iterdir())
+
+
+def test_d3_without_the_store_nobody_renews(tmp_path: Path) -> None:
+    with House(tmp_path) as house:
+        ada = house.browser()
+        old = ada.sign_in().token
+        house.into_window()
+        with store_away(tmp_path):
+            reply = ada.get("/a")
+            assert (reply.status, reply.token) == (200, old)
+            house.advance(40)
+            told = ada.get("/b")
+            assert (told.status, told.json["reason"]) == (503, "store_unavailable")
+            assert not told.all("set-cookie")
+            assert house.op.refreshes() == []
+        house.advance(5)
+        assert ada.get("/c").status == 200
+
+
+def test_d6_a_sign_in_while_the_store_is_away_is_a_calm_503_and_touches_no_cookie(tmp_path: Path) -> None:
+    with House(tmp_path) as house:
+        ada, stranger = house.somebody(), house.browser()
+        before = dict(ada.jar)
+        with store_away(tmp_path):
+            told = stranger.visit("/page?x=5")
+            assert told.status == 503
+            assert told.get("retry-after")
+            assert told.get("x-request-id") in told.text
+            assert ada.get("/a").user == "ada-1"
+            assert ada.post("/oauth2/logout").status == 503  # a sign-out that was not written is none
+            assert ada.get("/a").user == "ada-1"
+        assert ada.jar == before
+        assert stranger.visit("/page?x=5").user == "ada-1"
+        assert house.op.refreshes() == []
+
+
+def test_d12_a_store_that_was_emptied_is_one_clean_sign_in_each(tmp_path: Path) -> None:
+    with House(tmp_path) as house:
+        ada = house.somebody()
+        house.replica.stop()
+        for file in tmp_path.glob("sessions.db*"):
+            file.unlink()
+        house.replica.start()
+        assert ada.get("/api").status == 401
+        back = ada.visit("/page?x=4")
+        assert (back.status, back.url) == (200, house.url + "/page?x=4")
+        assert ada.get("/api").status == 200
