@@ -42,6 +42,7 @@ from proxy.shell.store.contract import Store
 from proxy.shell.store.memory import MemoryStore
 from proxy.shell.store.sqlite import SqliteStore
 from proxy.shell.store.timed import TimedStore
+from proxy.shell.streams import Streams
 from proxy.shell.telemetry import Telemetry
 from proxy.shell.watch import signature
 
@@ -109,6 +110,7 @@ class Parts:
         flights: renewals under way.
         keeper: joins the two.
         front: the door for browsers.
+        streams: what is open longer than a request takes.
     """
 
     settings: Settings
@@ -119,6 +121,7 @@ class Parts:
     flights: SingleFlight
     keeper: Keeper
     front: FrontDoor
+    streams: Streams
 
 
 async def open_store(settings: Settings, clock: SystemClock) -> Store:
@@ -237,7 +240,8 @@ def join(settings: Settings, base: Base, before: Parts | None = None) -> Parts:
             dress=lambda session, forward: front.dress(session, forward),
             origins={origin.url: origin for origin in origins.all},
         )
-    return Parts(settings, base, provider, origins, sessions, flights, keeper, front)
+    streams = before.streams if before is not None else Streams(sessions, base.time, base.background)
+    return Parts(settings, base, provider, origins, sessions, flights, keeper, front, streams)
 
 
 def pages(parts: Parts) -> ASGIApp:

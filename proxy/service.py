@@ -205,6 +205,7 @@ class Service:
         self._running = [
             loop.create_task(base.telemetry.watch_lag()),
             loop.create_task(self._announcer.run()),
+            loop.create_task(self.parts.streams.run(lambda: self.parts.keeper)),
         ]
         gc.collect()
         gc.freeze()  # what is here now stays: no later collection walks it again

@@ -8,7 +8,8 @@ protected request is never forwarded without a decision.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
+from functools import partial
 from typing import Protocol
 from urllib.parse import quote
 
@@ -270,15 +271,11 @@ class FrontDoor:
     def dress(self, session: OpenSession, forward: Forward) -> Forward:
         """Complete a session's ready verdict with the data path's hooks."""
 
-        def watch(close: Callable[[], None]) -> Callable[[], None]:
-            session.closers.add(close)
-            return lambda: session.closers.discard(close)
-
         async def unauthorized(challenge: bytes) -> Forward | None:
             helped = await self._keeper.after_unauthorized(session, challenge)
             return session.forward if helped else None
 
-        forward.watch = watch
+        forward.watch = partial(self._sessions.watch, session)
         if self._token_passed:
             forward.unauthorized = unauthorized
         return forward

@@ -179,6 +179,7 @@ class Sessions:
             origin = origins.get(session.origin.url)
             if origin is None or not policy.serves(session.tokens):
                 self._forget(session)
+                self.close_streams(session)  # nobody looks after them any more
                 continue
             session.origin = origin
             self._redress(session)
@@ -293,6 +294,32 @@ class Sessions:
         self._by_value[value] = session
         self._account(session)
         return session
+
+    async def read_again(self, session: OpenSession) -> None:
+        """Read an open session's record again without its cookie; it is dropped if it is over.
+
+        Raises:
+            StoreUnavailable: nothing is known; the entry stays as it is.
+        """
+        began = self._clock.monotonic()
+        session.stale = False
+        try:
+            snapshot = await self._store.read(session.key)
+        except StoreUnavailable:
+            session.stale = True
+            raise
+        self._time.observe(snapshot.now)
+        why = ended(snapshot.record, snapshot.now)
+        if why or snapshot.record is None:
+            self.drop(session, why)
+            return
+        try:
+            self.adopt(session, snapshot.record)
+        except CookieError as error:
+            log.warning("session_unreadable", extra={"session": session.key[:12], "detail": error.detail})
+            self.drop(session, Ended.ABSENT)
+            return
+        session.read_at = began
 
     def _opened(self, origin: Origin, ticket: Ticket, key: str, record: Record, newest: bool) -> OpenSession:
         seal = SessionSeal(ticket)
@@ -484,6 +511,7 @@ class Sessions:
         if self._by_key.get(session.key) is session:
             del self._by_key[session.key]
             self._bytes -= session.size_bytes
+            session.size_bytes = 0
         for line in session.lines:
             self.by_line.pop(line, None)
         for value in session.values:
@@ -496,6 +524,32 @@ class Sessions:
         """The session is over: forget it and close what it holds open."""
         session.gone = reason
         self._forget(session)
+        self.close_streams(session)
+
+    def watch(self, session: OpenSession, close: Callable[[], None]) -> Callable[[], None]:
+        """Have `close` called when the session is over; returns what ends that.
+
+        The session may have ended, or left the cache, while the app made up its mind.
+        """
+        if session.gone:
+            close()
+            return _nothing
+        held = self._by_key.get(session.key, session)
+        held.closers.add(close)
+        if held is session:
+            self._account(session)
+        return lambda: held.closers.discard(close)
+
+    def streaming(self) -> list[OpenSession]:
+        """The sessions that have open tunnels or event streams."""
+        return [session for session in self._by_key.values() if session.closers]
+
+    def close_streams(self, session: OpenSession) -> None:
+        """Close a session's tunnels and event streams."""
         for close in list(session.closers):
             close()
         session.closers.clear()
+
+
+def _nothing() -> None:
+    """There is nothing left to end."""
