@@ -268,7 +268,9 @@ class Settings(Struct, frozen=True, kw_only=True):
             "makes one. On `sqlite:` they are made and kept beside the database when not set."
         ),
     ] = Secret()
-    idle_s: Annotated[float, _number("A session unused for so long ends.", 1, YEAR_S)] = 604_800.0
+    idle_s: Annotated[
+        float, _number("A session unused for so long ends; `absolute_s` ends it in any case.", 1, YEAR_S)
+    ] = 604_800.0
     absolute_s: Annotated[float, _number("Every session ends so long after its sign-in.", 1, YEAR_S)] = (
         2_592_000.0
     )

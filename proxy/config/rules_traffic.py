@@ -105,15 +105,6 @@ def _journal(settings: Settings) -> Iterator[Problem]:
         yield Problem("journal.dir", f"{settings.journal.dir} is no directory", remedy)
 
 
-@reads("idle_s", "absolute_s")
-def _limits(settings: Settings) -> Iterator[Problem]:
-    if settings.idle_s > settings.absolute_s:
-        remedy = "write idle_s <= absolute_s"
-        yield Problem(
-            "idle_s", f"{settings.idle_s:g}, longer than absolute_s = {settings.absolute_s:g}", remedy
-        )
-
-
 @reads("prefix", "public_paths")
 def _paths(settings: Settings) -> Iterator[Problem]:
     prefix = settings.prefix
