@@ -283,10 +283,40 @@ class ScriptedOP:
         answer: edits the authorization response's parameters.
         always: a script per endpoint (discovery, jwks, code, refresh, userinfo, revoke, par).
         clock_off_s: how wrong this OP's clock is.
+        logout_state: what comes back from the end-session endpoint: "same", "other" or "none".
     """
 
     def __init__(self, *, redirect_uri: str = "", tls: tuple[Path, Path] | None = None) -> None:
         self.redirect_uri = redirect_uri
+        self.reset()
+        self.clock_off_s = 0.0
+
+        self.ledger: list[Call] = []
+        self.hits: dict[str, int] = {}
+        self.requests: list[Request] = []
+        self.invalid_grant = 0
+        self.reuse_events = 0
+        self.revoked: list[str] = []
+        self.pushed = 0
+        self.connections = 0
+
+        self._tls = tls
+        self._codes: dict[str, _Code] = {}
+        self._by_rt: dict[str, Grant] = {}
+        self._by_at: dict[str, Grant] = {}
+        self._people: dict[str, dict[str, Any]] = {}
+        self._par_requests: dict[str, Params] = {}
+        self._jtis: set[str] = set()
+        self._under_way = 0
+        self._changed = threading.Condition()
+        self._loop = asyncio.new_event_loop()
+        self._thread: threading.Thread | None = None
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    def reset(self) -> None:
+        """Set every knob back to what it was at first; the clock, tokens, ledger and counters stay."""
         self.client_id = CLIENT_ID
         self.client_secret = CLIENT_SECRET
         self.client_jwk: dict[str, Any] | None = None
@@ -316,32 +346,8 @@ class ScriptedOP:
         self.change_id_token: Callable[[Draft], None] | None = None
         self.answer: Callable[[Params], Params] | None = None
         self.always: dict[str, Script] = {}
-        self.clock_off_s = 0.0
-
-        self.ledger: list[Call] = []
-        self.hits: dict[str, int] = {}
-        self.requests: list[Request] = []
-        self.invalid_grant = 0
-        self.reuse_events = 0
-        self.revoked: list[str] = []
-        self.pushed = 0
-        self.connections = 0
-
+        self.logout_state = "same"
         self._next: dict[str, deque[Script]] = {}
-        self._tls = tls
-        self._codes: dict[str, _Code] = {}
-        self._by_rt: dict[str, Grant] = {}
-        self._by_at: dict[str, Grant] = {}
-        self._people: dict[str, dict[str, Any]] = {}
-        self._par_requests: dict[str, Params] = {}
-        self._jtis: set[str] = set()
-        self._under_way = 0
-        self._changed = threading.Condition()
-        self._loop = asyncio.new_event_loop()
-        self._thread: threading.Thread | None = None
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.port = 0
 
     # -- life --
 
@@ -863,7 +869,10 @@ class ScriptedOP:
         target = params.get("post_logout_redirect_uri", "")
         if not target:
             return Reply(200, b"signed out")
-        return Reply(302, b"", {"Location": f"{target}?{urlencode({'state': params.get('state', '')})}"})
+        if self.logout_state == "none":
+            return Reply(302, b"", {"Location": target})
+        state = params.get("state", "") if self.logout_state == "same" else "https://evil.example.net/"
+        return Reply(302, b"", {"Location": f"{target}?{urlencode({'state': state})}"})
 
     def _authenticated(self, request: Request) -> str:
         """Which way the client proved itself; "bad" if it did not."""

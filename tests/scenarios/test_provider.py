@@ -283,7 +283,7 @@ def test_f20_f22_somebody_elses_id_token_ends_the_session_and_rings(
     assert {alarm["check"] for alarm in rung} == {check}
     until(lambda: len(shared.op.revoked) > revoked)  # stored first, then revoked, not dropped in silence
     issued = shared.op.refreshes()[-1].issued_rt
-    assert [fingerprint(token) for token in shared.op.revoked[revoked:]] == [issued]
+    assert issued in {fingerprint(token) for token in shared.op.revoked[revoked:]}
     assert ada.get("/api").status == 401
     assert len(shared.app.seen) == seen  # the app saw neither of the two
     assert ada.visit("/page").user == "ada-1"
