@@ -8,7 +8,7 @@ SBOM := build/nightporter.cdx.json
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format docs lock bench clean test-tools image sbom
+.PHONY: help demo test lint format docs lock bench clean test-tools image sbom chart
 
 help:
 	@echo "make demo    a provider, a sample app and Nightporter in front of it; prints the URL to visit"
@@ -18,6 +18,7 @@ help:
 	@echo "make docs    write docs/configuration.md from the declared settings"
 	@echo "make lock    resolve the dependencies anew into requirements/"
 	@echo "make image   build the container image (needs an engine; makes the bases where no registry is)"
+	@echo "make chart   write what the charts generate: schemas, tables of values, golden manifests"
 	@echo "make sbom    write $(SBOM), a CycloneDX list of what the image installs"
 	@echo "make bench   measure beside nginx"
 	@echo "make clean   remove the environment and what tools left behind"
@@ -50,6 +51,9 @@ bench: $(VENV)/.test
 
 image:
 	@scripts/build-image $(TAGS)
+
+chart: $(VENV)/.test
+	PYTHONPATH=. $(BIN)/python charts/generate.py
 
 sbom: $(VENV)/.test
 	@mkdir -p build
