@@ -15,15 +15,18 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxy import wiring
-from proxy.config import Settings, cookie_keys
+from proxy.config import Settings, Several, cookie_keys
 from proxy.config.redis_address import is_redis
 from proxy.core.breaker import Breaker
+from proxy.core.choice import Offer, offered
 from proxy.core.identity import ClaimRules
+from proxy.core.observed import Observed
 from proxy.core.origin import Origins
 from proxy.core.providers import Profile
 from proxy.core.routes import Routes
@@ -36,7 +39,7 @@ from proxy.shell.journal import Journal
 from proxy.shell.keeper import Keeper
 from proxy.shell.op_client import OPClient, OPConfig
 from proxy.shell.renewal import Kit
-from proxy.shell.sessions import Sessions
+from proxy.shell.sessions import Served, Sessions
 from proxy.shell.single_flight import Hooks, SingleFlight
 from proxy.shell.store.contract import Store
 from proxy.shell.store.memory import MemoryStore
@@ -58,20 +61,31 @@ class Provider:
     """One OP and how we get along with it.
 
     Attributes:
+        name: as configured; the profile's, where there is one provider only.
+        several: its settings, and where it is offered.
         config: what the OP client was told.
         ca: signature of the CA file, which may change under the same name.
         profile: its ways.
         op: talks to it.
         claims: which claims mean what.
         breaker: keeps quiet towards it for a while.
+        observed: what it is seen to do.
     """
 
+    name: str
+    several: Several
     config: OPConfig
     ca: object
     profile: Profile
     op: OPClient
     claims: ClaimRules
     breaker: Breaker
+    observed: Observed
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Issuer and client id: what its tokens are known by."""
+        return (self.config.issuer, self.config.client_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +118,7 @@ class Parts:
     Attributes:
         settings: the configuration.
         base: outlives it.
-        provider: the OP.
+        providers: the OPs by name.
         origins: ours, with the cookie keys.
         sessions: the cache; outlives a configuration too, and so do the flights.
         flights: renewals under way.
@@ -115,13 +129,18 @@ class Parts:
 
     settings: Settings
     base: Base
-    provider: Provider
+    providers: dict[str, Provider]
     origins: Origins
     sessions: Sessions
     flights: SingleFlight
     keeper: Keeper
     front: FrontDoor
     streams: Streams
+
+    @property
+    def provider(self) -> Provider:
+        """The only provider, or the first one."""
+        return next(iter(self.providers.values()))
 
 
 async def open_store(settings: Settings, clock: SystemClock) -> Store:
@@ -145,17 +164,38 @@ async def open_base(settings: Settings) -> Base:
     return Base(clock, StoreTime(clock), store, journal, telemetry, Background(), random_id())
 
 
-def provider_of(settings: Settings, base: Base, before: Provider | None) -> Provider:
-    """The configured OP; the one from before, with all that it knows, where nothing changed for it."""
+def provider_of(name: str, several: Several, base: Base, before: Provider | None, *, only: bool) -> Provider:
+    """A configured OP; the one from before, with all that it knows, where nothing changed for it.
+
+    Args:
+        only: there is no other one; then it comes back to the plain callback.
+    """
+    settings = several.settings
     profile = wiring.profile_of(settings)
-    config, ca = wiring.op_config(settings, profile), signature(settings.ca_file)
+    config = wiring.op_config(settings, profile, "callback" if only else f"callback/{name}")
+    ca = signature(settings.ca_file)
     claims = wiring.claim_rules(settings, profile)
     if before is not None and (before.config, before.ca) == (config, ca):
-        return Provider(config, ca, profile, before.op, claims, before.breaker)
+        return Provider(
+            name, several, config, ca, profile, before.op, claims, before.breaker, before.observed
+        )
     op = OPClient(config, base.clock)
     if before is not None:
         op.learn_from(before.op)
-    return Provider(config, ca, profile, op, claims, Breaker())
+    return Provider(name, several, config, ca, profile, op, claims, Breaker(), Observed())
+
+
+def providers_of(settings: Settings, base: Base, before: Parts | None) -> dict[str, Provider]:
+    """Every configured OP by its name."""
+    known = before.providers if before is not None else {}
+    every = wiring.each_provider(settings)
+    only = not settings.providers
+    # A profile that is recognised under another name is still the same OP.
+    same = next(iter(known.values()), None) if only and len(known) == 1 else None
+    return {
+        name: provider_of(name, several, base, known.get(name, same), only=only)
+        for name, several in every.items()
+    }
 
 
 def join(settings: Settings, base: Base, before: Parts | None = None) -> Parts:
@@ -168,13 +208,14 @@ def join(settings: Settings, base: Base, before: Parts | None = None) -> Parts:
     Raises:
         ConfigError: found only now (a kept key file, a client key that cannot sign).
     """
-    provider = provider_of(settings, base, before.provider if before is not None else None)
-    policy = wiring.refresh_policy(settings, provider.profile)
+    providers = providers_of(settings, base, before)
+    policy = wiring.refresh_policy(settings, next(iter(providers.values())).profile)
     origins = Origins(settings.public_urls, cookie_keys(settings))
     if before is not None:
         origins.seal_with(before.origins.sealing)  # until the other replicas know the new keys
-    block = wiring.identity_headers(settings).block
-    limits = wiring.session_policy(settings, provider.config)
+    names = {each.key: each.name for each in providers.values()} if settings.providers else None
+    block = wiring.identity_headers(settings, names).block
+    limits = wiring.session_policy(settings, _served(providers, origins))
     front: FrontDoor
 
     if before is not None:
@@ -196,29 +237,36 @@ def join(settings: Settings, base: Base, before: Parts | None = None) -> Parts:
         wait_s=settings.refresh.wait_s,
         count=base.telemetry.refresh,
     )
-    aftercare = Aftercare(
-        sessions=sessions,
-        store=base.store,
-        op=provider.op,
-        rules=wiring.identity_rules(settings, provider.claims),
-        now=base.time.now,
-        background=base.background,
-        alarm=lambda check: base.telemetry.event("refreshed_identity_mismatch", check=check),
-    )
-    kit = Kit(
-        store=base.store,
-        op=provider.op,
-        profile=provider.profile,
-        policy=policy,
-        clock=base.clock,
-        time=base.time,
-        journal=base.journal,
-        breaker=provider.breaker,
-        holder=base.replica,
-        spread=random.random,
-    )
-    hooks = Hooks(aftercare.examine, keeper.settled)
-    flights = before.flights if before is not None else SingleFlight(kit, hooks, MAX_CALLS)
+
+    def flying(provider: Provider) -> tuple[Kit, Hooks]:
+        given = provider.several.settings
+        aftercare = Aftercare(
+            sessions=sessions,
+            store=base.store,
+            op=provider.op,
+            rules=wiring.identity_rules(given, provider.claims),
+            now=base.time.now,
+            background=base.background,
+            alarm=lambda check: base.telemetry.event("refreshed_identity_mismatch", check=check),
+        )
+        kit = Kit(
+            store=base.store,
+            op=provider.op,
+            profile=provider.profile,
+            policy=wiring.refresh_policy(given, provider.profile),
+            clock=base.clock,
+            time=base.time,
+            journal=base.journal,
+            breaker=provider.breaker,
+            holder=base.replica,
+            spread=random.random,
+            observed=provider.observed,
+        )
+        return kit, Hooks(aftercare.examine, keeper.settled)
+
+    flying_by = {each.key: flying(each) for each in providers.values()}
+    kit, hooks = next(iter(flying_by.values()))
+    flights = before.flights if before is not None else SingleFlight(kit, hooks, MAX_CALLS, flying_by)
     front = FrontDoor(
         origins=origins,
         routes=Routes(settings.prefix, settings.public_paths),
@@ -232,7 +280,7 @@ def join(settings: Settings, base: Base, before: Parts | None = None) -> Parts:
         token_passed=settings.pass_access_token or settings.pass_authorization,
     )
     if before is not None:
-        flights.reconfigure(kit, hooks)
+        flights.reconfigure(kit, hooks, flying_by)
         sessions.reconfigure(
             policy=limits,
             refresh=policy,
@@ -241,7 +289,7 @@ def join(settings: Settings, base: Base, before: Parts | None = None) -> Parts:
             origins={origin.url: origin for origin in origins.all},
         )
     streams = before.streams if before is not None else Streams(sessions, base.time, base.background)
-    return Parts(settings, base, provider, origins, sessions, flights, keeper, front, streams)
+    return Parts(settings, base, providers, origins, sessions, flights, keeper, front, streams)
 
 
 def pages(parts: Parts) -> ASGIApp:
@@ -249,17 +297,45 @@ def pages(parts: Parts) -> ASGIApp:
     from proxy.shell.endpoints import Desk
     from proxy.shell.endpoints import build as build_pages
 
-    return build_pages(
-        Desk(
-            settings=parts.settings,
+    desks: dict[str, Desk] = {}
+    for provider in parts.providers.values():
+        desks[provider.name] = Desk(
+            settings=provider.several.settings,
             origins=parts.origins,
             sessions=parts.sessions,
             keeper=parts.keeper,
             store=parts.base.store,
-            op=parts.provider.op,
-            profile=parts.provider.profile,
-            claims=parts.provider.claims,
+            op=provider.op,
+            profile=provider.profile,
+            claims=provider.claims,
             background=parts.base.background,
             event=parts.base.telemetry.event,
+            observed=provider.observed,
+            offer=_offer(provider, only=not parts.settings.providers),
+            desks=desks,
         )
+    return build_pages(desks[parts.provider.name])
+
+
+def _offer(provider: Provider, *, only: bool) -> Offer:
+    several = provider.several
+    return Offer(
+        provider.name,
+        several.title or provider.profile.title,
+        hosts=frozenset(map(str.lower, several.hosts)),
+        paths=several.paths,
+        callback="callback" if only else f"callback/{provider.name}",
     )
+
+
+def _served(providers: Mapping[str, Provider], origins: Origins) -> dict[tuple[str, str], Served]:
+    """Whose sessions are good where: only where the provider signs people in."""
+    offers = {name: _offer(each, only=False) for name, each in providers.items()}
+    hosts = {origin.host for origin in origins.all}
+    found: dict[tuple[str, str], Served] = {}
+    for name, each in providers.items():
+        own = {host for host in hosts if offers[name] in offered(list(offers.values()), host)}
+        found[each.key] = Served(
+            wiring.config_epoch(each.config), frozenset() if own == hosts else frozenset(own or {""})
+        )
+    return found

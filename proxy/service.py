@@ -178,6 +178,9 @@ class Service:
             parts.sessions.forget_spellings,
         )
         self._running: list[asyncio.Task[None]] = []
+        telemetry.observed = lambda: {
+            name: provider.observed for name, provider in self.parts.providers.items()
+        }
         telemetry.gauges["nightporter_connections"] = (
             "Open connections from clients.",
             lambda: self._front.connections,
@@ -242,8 +245,10 @@ class Service:
             upstreams=Upstreams(pool),
             trusted=Trusted(settings.trusted_proxies),
         )
-        if parts.provider.op is not before.provider.op:
-            parts.base.background.spawn("old OP client", _retire(before.provider.op))
+        kept = {id(provider.op) for provider in parts.providers.values()}
+        for provider in before.providers.values():
+            if id(provider.op) not in kept:
+                parts.base.background.spawn("old OP client", _retire(provider.op))
         await self._announcer.once()
 
     async def stop(self) -> None:
@@ -258,7 +263,8 @@ class Service:
         lost += await base.background.drain(5.0)
         for task in self._running:
             task.cancel()
-        await parts.provider.op.close()
+        for provider in parts.providers.values():
+            await provider.op.close()
         await base.store.close()
         self._operations.close()
         log.info("stopped", extra={"unfinished": lost})
@@ -267,8 +273,11 @@ class Service:
         away: list[str] = []
         if self.parts.sessions.store_away_since is not None:
             away.append("store")
-        if self.parts.provider.breaker.open:
-            away.append("op")
+        away += [
+            f"op {provider.name}" if self.settings.providers else "op"
+            for provider in self.parts.providers.values()
+            if provider.breaker.open
+        ]
         return away
 
     async def _replay(self, journal: Journal) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import ssl
+from collections.abc import Mapping
 from typing import Any
 
-from proxy.config import Settings
+from proxy.config import Settings, Several
 from proxy.config.redis_address import redis_address
 from proxy.core.cookies import names_for
 from proxy.core.headers import HeaderPolicy
@@ -22,13 +23,18 @@ from proxy.shell.limits import Limits, Timeouts
 from proxy.shell.op_client import OPConfig
 from proxy.shell.pool import Pool
 from proxy.shell.server import make_pool
-from proxy.shell.sessions import SessionPolicy
+from proxy.shell.sessions import Served, SessionPolicy
 from proxy.shell.store.redis.options import LinkOptions
 
 
 def profile_of(settings: Settings) -> Profile:
     """The provider's profile: as named, else the one whose issuers look like this one."""
     return profile_for(settings.provider, settings.issuer)
+
+
+def each_provider(settings: Settings) -> dict[str, Several]:
+    """Every configured provider by its name, each with settings whole; one of its own if there is one."""
+    return settings.providers or {profile_of(settings).name: Several(settings=settings)}
 
 
 def claim_rules(settings: Settings, profile: Profile) -> ClaimRules:
@@ -67,17 +73,19 @@ def redis_options(settings: Settings) -> LinkOptions:
     )
 
 
-def session_policy(settings: Settings, op: OPConfig) -> SessionPolicy:
-    """Limits of sessions and of their cache."""
+def session_policy(settings: Settings, served: Mapping[tuple[str, str], Served]) -> SessionPolicy:
+    """Limits of sessions and of their cache.
+
+    Args:
+        served: whose sessions, by issuer and client id.
+    """
     return SessionPolicy(
         idle_s=settings.idle_s,
         absolute_s=settings.absolute_s,
         ttl_s=settings.cache.ttl_s,
         stale_s=settings.cache.stale_s,
         max_bytes=settings.cache.max_bytes,
-        config=config_epoch(op),
-        issuer=op.issuer,
-        client_id=op.client_id,
+        serve=served,
     )
 
 
@@ -90,13 +98,20 @@ def config_epoch(op: OPConfig) -> str:
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
 
 
-def identity_headers(settings: Settings) -> IdentityHeaders:
-    """Which headers the app gets."""
+def identity_headers(
+    settings: Settings, providers: Mapping[tuple[str, str], str] | None = None
+) -> IdentityHeaders:
+    """Which headers the app gets.
+
+    Args:
+        providers: their names by issuer and client id, where there are several.
+    """
     return IdentityHeaders(
         settings.headers,
         access_token=settings.pass_access_token,
         authorization=settings.pass_authorization,
         groups_max_age_s=settings.refresh.groups_max_age_s,
+        providers=providers or {},
     )
 
 
@@ -110,8 +125,12 @@ def header_policy(settings: Settings) -> HeaderPolicy:
     )
 
 
-def op_config(settings: Settings, profile: Profile) -> OPConfig:
-    """What the OP client is told."""
+def op_config(settings: Settings, profile: Profile, callback: str = "callback") -> OPConfig:
+    """What the OP client is told.
+
+    Args:
+        callback: where the OP sends people back, below our prefix.
+    """
     params = settings.authorize_params
     return OPConfig(
         issuer=profile.issuer_of(settings.issuer),
@@ -121,7 +140,7 @@ def op_config(settings: Settings, profile: Profile) -> OPConfig:
         client_auth=settings.client_auth,
         scopes=settings.scopes or profile.scopes,
         authorize_params=params if params is not None else profile.authorize_params,
-        redirect_uri=f"{settings.public_url}{settings.prefix}/callback",
+        redirect_uri=f"{settings.public_url}{settings.prefix}/{callback}",
         profile=profile,
         ca_file=settings.ca_file,
         proxy=settings.op.proxy.reveal(),

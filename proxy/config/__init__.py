@@ -6,7 +6,7 @@ makes and keeps cookie keys.
 """
 
 from proxy.config.checks import warnings
-from proxy.config.declaration import Cache, Journal, Limits, Op, Refresh, Settings, Timeouts
+from proxy.config.declaration import Cache, Journal, Limits, Op, Refresh, Settings, Several, Timeouts
 from proxy.config.grammar import Address
 from proxy.config.keys import cookie_keys
 from proxy.config.load import Loaded, load, read
@@ -23,6 +23,7 @@ __all__ = [
     "Secret",
     "SecretUrl",
     "Settings",
+    "Several",
     "Timeouts",
     "cookie_keys",
     "load",

@@ -17,9 +17,10 @@ NEEDS_RESTART = frozenset({"listen", "operations_listen", "journal.dir"}) | {
 
 def changed(before: Settings, after: Settings) -> tuple[str, ...]:
     """Keys of the settings that differ, in the order of their declaration."""
-    return tuple(
+    keys = [
         setting.key for setting in declared().values() if _value(before, setting) != _value(after, setting)
-    )
+    ]
+    return (*keys, "providers") if before.providers != after.providers else tuple(keys)
 
 
 def kept(before: Settings, after: Settings, keys: frozenset[str] = NEEDS_RESTART) -> Settings:

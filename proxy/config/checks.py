@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection
 
 from proxy.config import rules_op, rules_store, rules_traffic
 from proxy.config.declaration import Settings
@@ -14,9 +15,18 @@ from proxy.errors import Problem
 RULE_MODULES = (rules_op, rules_store, rules_traffic)  # importing them fills the table
 
 
-def check(settings: Settings, bad: set[str]) -> list[Problem]:
-    """Every problem of a configuration whose fields converted, except those in `bad`."""
-    return [problem for keys, rule in RULES if not bad.intersection(keys) for problem in rule(settings)]
+def check(settings: Settings, bad: set[str], *, about: Collection[str] = ()) -> list[Problem]:
+    """Every problem of a configuration whose fields converted, except those in `bad`.
+
+    Args:
+        about: only rules that read one of these keys; empty = all.
+    """
+    rules = (rule for keys, rule in RULES if not bad.intersection(keys) and _concerns(keys, about))
+    return [problem for rule in rules for problem in rule(settings)]
+
+
+def _concerns(keys: Collection[str], about: Collection[str]) -> bool:
+    return not about or not set(about).isdisjoint(keys)
 
 
 def warnings(settings: Settings) -> tuple[str, ...]:

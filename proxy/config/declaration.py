@@ -147,6 +147,27 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     drain_s: Annotated[float, _number("Requests and renewals in flight at a stop; then cut.", 0, 3600)] = 30.0
 
 
+class Several(Struct, frozen=True, kw_only=True):
+    """One of several providers, side by side."""
+
+    settings: Settings
+    title: Annotated[
+        str, _say("Name on the sign-in page's button; empty = the profile's.", "Staff", "Google")
+    ] = ""
+    hosts: Annotated[
+        tuple[str, ...],
+        _say(
+            "Hosts of `public_url` at which this provider signs in, and no other one that names none of "
+            "them; its sessions are good nowhere else. Empty = all.",
+            "staff.example.com",
+        ),
+    ] = ()
+    paths: Annotated[
+        tuple[str, ...],
+        _say("A sign-in that comes from below one of these goes to this provider unasked.", "/admin/"),
+    ] = ()
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """The whole configuration, checked. `load()` makes one; nothing changes it afterwards."""
 
@@ -314,6 +335,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     journal: Journal = field(default_factory=Journal)
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    providers: dict[str, Several] = field(default_factory=dict[str, Several])
 
     @property
     def public_url(self) -> str:

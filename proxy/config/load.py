@@ -19,10 +19,18 @@ from typing import Any, cast
 import msgspec
 
 from proxy.config.checks import check, warnings
-from proxy.config.declaration import Settings
+from proxy.config.declaration import Settings, Several
 from proxy.config.grammar import origin, split
-from proxy.config.registry import GROUPS, Setting, declared
+from proxy.config.registry import (
+    GROUPS,
+    NEVER_SHARED,
+    OF_A_PROVIDER,
+    Setting,
+    declared,
+    of_a_provider,
+)
 from proxy.config.secret import Secret, SecretUrl
+from proxy.config.several import check_one, check_together, several_of
 from proxy.config.wording import expected, shape
 from proxy.errors import ConfigError, Problem
 
@@ -34,6 +42,12 @@ MAX_SECRET_FILE_BYTES = 65_536
 # ("Docker links compatible" variables); they are not meant for us.
 _SERVICE_LINKS = re.compile(
     r"NIGHTPORTER_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)"
+)
+
+
+_KEYS = "|".join(key.upper() for key in of_a_provider())
+_PROVIDER_VARIABLE = re.compile(
+    rf"NIGHTPORTER_PROVIDERS_(?P<name>[A-Z0-9_]+?)_(?P<key>{_KEYS})(?P<file>_FILE)?"
 )
 
 
@@ -66,6 +80,7 @@ class _Given:
 @dataclass(slots=True)
 class _Reading:
     given: dict[str, _Given] = field(default_factory=dict[str, _Given])
+    providers: dict[str, _Reading] = field(default_factory=dict[str, "_Reading"])
     problems: list[Problem] = field(default_factory=list[Problem])
     bad: set[str] = field(default_factory=set[str])
     files: list[str] = field(default_factory=list[str])
@@ -117,6 +132,8 @@ def read(
         if key not in reading.bad:
             _convert(declared()[key], given, values, reading)
     settings = _assemble(values)
+    if reading.providers:
+        settings = _several(settings, values, reading)
     if "config" not in reading.bad:
         reading.problems += check(settings, reading.bad)
     if reading.problems:
@@ -147,7 +164,9 @@ def _toml(path: str, reading: _Reading) -> dict[str, object]:
 
 def _from_toml(content: Mapping[str, object], reading: _Reading) -> None:
     for name, value in content.items():
-        if name not in GROUPS:
+        if name == "providers":
+            _providers_from_toml(value, reading)
+        elif name not in GROUPS:
             _take(name, value, "file", name, reading)
         elif isinstance(value, dict):
             for inner, item in cast(dict[str, object], value).items():
@@ -165,7 +184,13 @@ def _from_env(env: Mapping[str, str], reading: _Reading) -> None:
         file_key = variables.get(name.removesuffix("_FILE")) if key is None else None
         if not env[name] and (key or file_key):
             continue  # an empty variable counts as not set
-        if key is not None:
+        of_one = _PROVIDER_VARIABLE.fullmatch(name) if key is None and file_key is None else None
+        if of_one is not None:
+            one = of_one["name"].lower().replace("_", "-")
+            inner = of_one["key"].lower() + (of_one["file"] or "").lower()
+            if env[name]:
+                _take(inner, env[name], "environment", name, _provider(one, reading), of_a_provider())
+        elif key is not None:
             _take(key, env[name], "environment", name, reading)
         elif file_key is not None and name.endswith("_FILE") and declared()[file_key].has_file:
             _take(file_key + "_file", env[name], "environment", name, reading)
@@ -181,23 +206,52 @@ def _from_overrides(overrides: Sequence[str], reading: _Reading) -> None:
         if not equals:
             reading.problems.append(Problem("--set", "no `=` in it", "write --set key=value"))
             continue
-        setting = declared().get(key)
+        among, into = declared(), reading
+        words = key.split(".")
+        if words[0] == "providers" and len(words) == 3:
+            key, among, into = words[2], of_a_provider(), _provider(words[1], reading)
+        setting = among.get(key)
         if setting is not None and setting.kind == "secret":
             remedy = f"write --set {key}_file=PATH, or set {setting.variable}_FILE"
-            reading.refuse(key, "a secret on the command line, where everybody sees it", remedy)
+            into.refuse(key, "a secret on the command line, where everybody sees it", remedy)
             continue
-        _take(key, value, "--set", f"--set {key}", reading)
+        _take(key, value, "--set", f"--set {override.partition('=')[0]}", into, among)
 
 
-def _take(key: str, value: object, layer: str, name: str, reading: _Reading) -> None:
+def _providers_from_toml(value: object, reading: _Reading) -> None:
+    if not isinstance(value, dict):
+        reading.refuse("providers", shape(value), "write a table for each: [providers.NAME]")
+        return
+    for name, table in cast(dict[str, object], value).items():
+        into = _provider(name, reading)
+        if not isinstance(table, dict):
+            into.refuse("", shape(table), f"write a table: [providers.{name}]")
+            continue
+        for key, item in cast(dict[str, object], table).items():
+            _take(key, item, "file", f"providers.{name}.{key}", into, of_a_provider())
+
+
+def _provider(name: str, reading: _Reading) -> _Reading:
+    return reading.providers.setdefault(name, _Reading())
+
+
+def _take(
+    key: str,
+    value: object,
+    layer: str,
+    name: str,
+    reading: _Reading,
+    among: Mapping[str, Setting] | None = None,
+) -> None:
     """Put one value into its place; a later layer replaces an earlier one."""
     target, from_file = key, False
-    if key not in declared() and key.endswith("_file"):
+    among = declared() if among is None else among
+    if key not in among and key.endswith("_file"):
         target, from_file = key.removesuffix("_file"), True
-    setting = declared().get(target)
+    setting = among.get(target)
     if setting is None or (from_file and not setting.has_file):
-        names = list(declared())
-        names += [f"{each.key}_file" for each in declared().values() if each.has_file]
+        names = list(among)
+        names += [f"{each.key}_file" for each in among.values() if each.has_file]
         reading.problems.append(Problem(key, "no such setting", _did_you_mean(key, [*names, *GROUPS])))
         return
     before = reading.given.get(target)
@@ -287,6 +341,28 @@ def _assemble(values: Mapping[str, object]) -> Settings:
         if nested[group]:
             flat[group] = struct(**nested[group])
     return Settings(**flat)
+
+
+def _several(base: Settings, values: Mapping[str, object], reading: _Reading) -> Settings:
+    """The settings with their providers, each one's settings whole."""
+    for key in sorted(NEVER_SHARED & reading.given.keys()):
+        found = f"set beside the tables {', '.join(f'[providers.{name}]' for name in reading.providers)}"
+        reading.refuse(key, found, "move it into the table of its provider")
+    made: dict[str, Several] = {}
+    for name, one in reading.providers.items():
+        own: dict[str, object] = {}
+        for key, given in one.given.items():
+            if key not in one.bad:
+                _convert(of_a_provider()[key], given, own, one)
+        made[name] = several_of(name, base, own)
+        one.problems += check_one(name, made[name], one.bad)
+        for problem in one.problems:
+            key = f"providers.{name}.{problem.key}".rstrip(".")
+            reading.problems.append(Problem(key, problem.found, problem.remedy))
+        reading.files += one.files
+    reading.bad |= set(OF_A_PROVIDER)  # the tables have their own; here nothing is asked for
+    reading.problems += check_together(made, base)
+    return msgspec.structs.replace(base, providers=made)
 
 
 def _file_names(variables: Mapping[str, str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, cast
 from proxy.config.changes import NEEDS_RESTART
 from proxy.config.declaration import Settings
 from proxy.config.load import Loaded
-from proxy.config.registry import GROUPS, Setting, declared
+from proxy.config.registry import GROUPS, OF_A_PROVIDER, Setting, declared, of_a_provider
 from proxy.config.wording import number, plain
 
 
@@ -30,6 +30,15 @@ def show(loaded: Loaded) -> str:
             key = setting.key.removeprefix(f"{group}.") if group else setting.key
             text = f"{key} = {_toml(str(value) if setting.kind == 'url' else value)}"
         lines.append(f"{text}  # {loaded.origins[setting.key]}")
+    for name, one in loaded.settings.providers.items():
+        lines += ["", f"[providers.{name}]"]
+        for setting in of_a_provider().values():
+            holder = one if setting.key not in OF_A_PROVIDER else one.settings
+            value = getattr(holder, setting.attribute)
+            if setting.kind == "secret":
+                lines.append(f"# {setting.attribute}: {value}")
+            elif value not in (None, (), "", {}):
+                lines.append(f"{setting.key} = {_toml(value)}")
     return "\n".join(lines) + "\n"
 
 
@@ -54,6 +63,19 @@ def schema() -> dict[str, Any]:
         if setting.has_file:
             description = f"Path of a file that holds {setting.key}."
             into[f"{name}_file"] = {"type": "string", "description": description}
+    inner: dict[str, Any] = {}
+    for setting in of_a_provider().values():
+        inner[setting.key] = _property(setting)
+        if setting.has_file:
+            inner[f"{setting.key}_file"] = {
+                "type": "string",
+                "description": f"Path of its file: {setting.key}.",
+            }
+    properties["providers"] = {
+        "type": "object",
+        "description": "Several providers side by side, by name.",
+        "additionalProperties": {"type": "object", "additionalProperties": False, "properties": inner},
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Nightporter's configuration file",
@@ -95,6 +117,23 @@ def _page() -> Iterator[str]:
         yield _about(group)
         yield ""
         yield from _table([setting for setting in declared().values() if setting.group == group])
+    yield from _several()
+
+
+def _several() -> Iterator[str]:
+    yield ""
+    yield "## `[providers.NAME]`"
+    yield ""
+    yield from _PROVIDERS.strip().splitlines()
+    yield ""
+    yield "| key | type | meaning |"
+    yield "|---|---|---|"
+    for setting in of_a_provider().values():
+        text = setting.help if setting.key not in OF_A_PROVIDER else "As above, of this provider."
+        examples = ", ".join(f"`{plain(example)}`" for example in setting.meta.examples or ())
+        text += f" E.g. {examples}" if examples and setting.key not in OF_A_PROVIDER else ""
+        file = f", `{setting.key}_file`" if setting.has_file else ""
+        yield f"| `{setting.key}`{file} | {_type(setting)} | {text} |".replace("\\|", "|")
 
 
 def _table(settings: list[Setting]) -> Iterator[str]:
@@ -192,6 +231,18 @@ def _toml(value: Any) -> str:
         return "{ " + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in pairs) + " }"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
+
+_PROVIDERS = """
+Several providers at once, each in a table of its own; `issuer`, `provider`, `client_id`, `client_secret` and
+`client_key` then stand in the tables only, what else a table leaves out is as set above. A table that
+is named like a profile (`[providers.google]`) needs no `provider`. In the environment:
+`NIGHTPORTER_PROVIDERS_GOOGLE_CLIENT_ID`, `…_CLIENT_SECRET_FILE`.
+
+People choose on a page with a button each, unless `?provider=NAME`, the host or the path chooses for
+them. Register `https://app.example.com/oauth2/callback/NAME` at each provider. The app is told
+`NAME:sub` as `X-Forwarded-User`, because two providers may use the same `sub`; groups and addresses
+are passed as each provider says them. A table that is removed signs its people in again.
+"""
 
 _INTRODUCTION = """
 A setting is read from four places; the first that has it wins:

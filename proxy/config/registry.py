@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from msgspec import NODEFAULT, Meta, Struct
 from msgspec.structs import fields
 
-from proxy.config.declaration import Cache, Journal, Limits, Op, Refresh, Settings, Timeouts
+from proxy.config.declaration import Cache, Journal, Limits, Op, Refresh, Settings, Several, Timeouts
 from proxy.config.secret import Secret, SecretUrl
 
 GROUPS: dict[str, type[Struct]] = {
@@ -20,6 +20,9 @@ GROUPS: dict[str, type[Struct]] = {
     "limits": Limits,
     "timeouts": Timeouts,
 }
+
+NOT_PLAIN = frozenset({"providers", "settings"})
+"""Holds settings itself: see `several.py`."""
 
 KINDS: dict[Any, str] = {
     str: "text",
@@ -76,6 +79,8 @@ class Setting(Struct, frozen=True, kw_only=True):
 
 def _settings(struct: type[Struct], group: str) -> Iterator[Setting]:
     for each in fields(struct):
+        if each.encode_name in NOT_PLAIN:
+            continue
         if each.encode_name in GROUPS and not group:
             yield from _settings(GROUPS[each.encode_name], each.encode_name)
             continue
@@ -94,6 +99,23 @@ def _settings(struct: type[Struct], group: str) -> Iterator[Setting]:
             choices=get_args(base) if kind == "choice" else (),
             default=each.default_factory() if each.default is NODEFAULT else each.default,
         )
+
+
+OF_A_PROVIDER = (
+    *("provider", "issuer", "client_id", "client_secret", "client_key", "client_auth"),
+    *("scopes", "authorize_params", "allow", "groups_claim"),
+)
+"""What each of several providers may have of its own."""
+
+NEVER_SHARED = frozenset({"provider", "issuer", "client_id", "client_secret", "client_key"})
+"""What several providers cannot have in common."""
+
+
+@cache
+def of_a_provider() -> dict[str, Setting]:
+    """The settings of a table `[providers.NAME]`, by their key inside it."""
+    found = {key: declared()[key] for key in OF_A_PROVIDER}
+    return found | {setting.key: setting for setting in _settings(Several, "")}
 
 
 @cache

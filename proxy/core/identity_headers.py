@@ -22,12 +22,15 @@ class IdentityHeaders:
         access_token: `X-Forwarded-Access-Token` goes along.
         authorization: so does `Authorization: Bearer`.
         groups_max_age_s: groups learned longer ago are not said any more.
+        providers: their names by issuer and client id, where there are several: two of them may
+            use the same `sub`, so the app is told `name:sub`.
     """
 
     extra: Mapping[str, str] = field(default_factory=dict[str, str])
     access_token: bool = False
     authorization: bool = False
     groups_max_age_s: float = 86_400.0
+    providers: Mapping[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -41,7 +44,7 @@ class IdentityHeaders:
             now: store time, Unix seconds.
         """
         known = identity.groups_at is not None and now - identity.groups_at < self.groups_max_age_s
-        values: list[tuple[str, str | tuple[str, ...]]] = [("X-Forwarded-User", identity.sub)]
+        values: list[tuple[str, str | tuple[str, ...]]] = [("X-Forwarded-User", self._user(identity, tokens))]
         if identity.email:
             values.append(("X-Forwarded-Email", identity.email))
         if identity.preferred_username:
@@ -58,6 +61,11 @@ class IdentityHeaders:
         if self.authorization:
             block += b"Authorization: Bearer %s\r\n" % tokens.access_token.encode("ascii")
         return block
+
+    def _user(self, identity: Identity, tokens: Tokens) -> str:
+        if not self.providers:
+            return identity.sub
+        return f"{self.providers.get((tokens.issuer, tokens.client_id), '')}:{identity.sub}"
 
 
 def said(identity: Identity, path: str) -> str | tuple[str, ...]:

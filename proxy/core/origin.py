@@ -29,6 +29,11 @@ class Origin:
         return urlsplit(self.url).netloc
 
     @property
+    def host(self) -> str:
+        """The host alone, in lower case."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
     def https(self) -> bool:
         return self.url.startswith("https://")
 

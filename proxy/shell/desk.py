@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode
 
@@ -16,15 +16,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from proxy.config.declaration import Settings
+from proxy.core.choice import Offer
 from proxy.core.gate import is_navigation
 from proxy.core.identity import ClaimRules
 from proxy.core.login import Flow
 from proxy.core.metadata import Metadata
+from proxy.core.observed import Observed
 from proxy.core.origin import Origin, Origins
 from proxy.core.problem import Fields
 from proxy.core.providers import Profile
 from proxy.core.seal import random_id
-from proxy.core.session import Identity
+from proxy.core.session import Identity, Tokens
 from proxy.core.token_reply import RawReply
 from proxy.errors import BadRequest
 from proxy.shell import pages
@@ -35,6 +37,10 @@ from proxy.shell.store.contract import Store
 
 MAX_FIELDS = 64
 """Fields of a query or a form: the protocol's and ours are a dozen."""
+
+
+_ONLY = Offer("", "")
+"""The offer of the only provider: nobody chooses it."""
 
 
 class OP(Protocol):
@@ -80,6 +86,9 @@ class Desk:
         claims: which claims mean what.
         background: carries what no request waits for.
         event: audit log.
+        observed: what the provider is seen to do.
+        offer: the provider as people may choose it.
+        desks: of all providers, by name, this one's included; empty = there is only this one.
     """
 
     settings: Settings
@@ -92,6 +101,29 @@ class Desk:
     claims: ClaimRules
     background: Background
     event: Event
+    observed: Observed = field(default_factory=Observed)
+    offer: Offer = _ONLY
+    desks: Mapping[str, Desk] = field(default_factory=dict[str, "Desk"], repr=False)
+
+    @property
+    def name(self) -> str:
+        """The provider's name."""
+        return self.offer.name or self.profile.name
+
+    @property
+    def issuer(self) -> str:
+        """The provider's issuer, as configured."""
+        return self.profile.issuer_of(self.settings.issuer)
+
+    @property
+    def all(self) -> list[Desk]:
+        """The desks of all providers, in the order of the configuration."""
+        return list(self.desks.values()) or [self]
+
+    def of(self, tokens: Tokens) -> Desk:
+        """The desk of the provider that issued these tokens; this one if there is none."""
+        key = (tokens.issuer, tokens.client_id)
+        return next((desk for desk in self.all if (desk.issuer, desk.settings.client_id) == key), self)
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -150,6 +182,10 @@ class Visit:
             or ("json" in accept and "text/html" not in accept),
             speculative="prefetch" in purpose.lower(),
         )
+
+    def at(self, desk: Desk) -> Visit:
+        """The same visit, to another provider's desk."""
+        return replace(self, desk=desk)
 
     # -- asking --
 

@@ -32,15 +32,12 @@ def build(desk: Desk) -> Starlette:
     """The app for everything below the prefix."""
     prefix = desk.settings.prefix
     signing_in = {"GET": sign_in.login}
-    back = {"GET": sign_in.callback}
     signing_out = {"GET": sign_out.confirm, "HEAD": sign_out.confirm, "POST": sign_out.sign_out}
     mine = {"GET": my_session.show, "HEAD": my_session.show}
     table: dict[str, Mapping[str, Handler]] = {
         "login": signing_in,
         "start": signing_in,
         "sign_in": signing_in,
-        "callback": back,
-        f"callback/{desk.profile.name}": back,
         "logout": signing_out,
         "sign_out": signing_out,
         "logged-out": {"GET": sign_out.logged_out, "HEAD": sign_out.logged_out},
@@ -48,12 +45,24 @@ def build(desk: Desk) -> Starlette:
         "userinfo": mine,
         "session/refresh": {"POST": my_session.refresh},
     }
+    for each in desk.all:
+        back = {"GET": _back_to(each)}
+        table[each.offer.callback] = table[f"callback/{each.name}"] = back
     routes = [Route(f"{prefix}/{path}", _Entry(desk, methods)) for path, methods in table.items()]
     app = Starlette(routes=routes)
     # A page has one address; whatever is none of them is told so, also outside the prefix.
     app.router.redirect_slashes = False
     app.router.default = _Entry(desk, {})
     return app
+
+
+def _back_to(desk: Desk) -> Handler:
+    """The callback of one provider: an answer that came to another one's address is not its own."""
+
+    async def callback(visit: Visit) -> Response:
+        return await sign_in.callback(visit.at(desk))
+
+    return callback
 
 
 class _Entry:

@@ -90,7 +90,8 @@ class Keeper:
 
     def start(self, session: OpenSession) -> Flight:
         """Renew behind the request, or join the renewal under way."""
-        return self._flights().join(Subject(session.key, session.seal, session.record))
+        op = (session.tokens.issuer, session.tokens.client_id)
+        return self._flights().join(Subject(session.key, session.seal, session.record, op))
 
     async def renew(self, session: OpenSession) -> RefreshResult:
         """Renew and wait for it, within the budget."""

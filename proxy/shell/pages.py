@@ -45,6 +45,7 @@ class Link:
 
     label: str
     href: str
+    logo: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Page:
         advice: what to do now; "" where the links say it.
         sign: the drawing in the window.
         links: where to go from here.
+        choices: ways of equal rank, a button each.
         account: the account's address or name, where the page is about one.
         retry_after_s: with a 503.
         form: hidden fields of the sign-out form; None = the page has no form.
@@ -74,6 +76,7 @@ class Page:
     advice: str = ""
     sign: Sign = "door"
     links: tuple[Link, ...] = ()
+    choices: tuple[Link, ...] = ()
     account: str = ""
     retry_after_s: int | None = None
     form: Mapping[str, str] | None = field(default=None, repr=False)
@@ -107,7 +110,7 @@ class Page:
             request_id,
             code=self.code,
             account=self.account or None,
-            links={link.label: link.href for link in self.links} or None,
+            links={link.label: link.href for link in (*self.choices, *self.links)} or None,
             retry_after_s=self.retry_after_s,
         )
         return fields, body

@@ -6,18 +6,19 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from proxy.core import steps
 from proxy.core.answers import Ask, Commit, Gone, Granted
 from proxy.core.breaker import Breaker
+from proxy.core.observed import Observed
 from proxy.core.providers import Profile, Revocation
 from proxy.core.refresh import Attempt
 from proxy.core.seal import SessionSeal, random_id
 from proxy.core.session import LEASE_S, RENEW_S, Ended, Outcome, OutcomeKind, Record
 from proxy.core.timing import RefreshPolicy, due_at, floor_s, jitter_of
-from proxy.core.token_reply import RawReply, Refused, judge
+from proxy.core.token_reply import Issued, RawReply, Refused, judge
 from proxy.errors import CookieError, NotSent, OPUnavailable, ProxyError, ReplyLost, StoreUnavailable
 from proxy.shell.blobs import open_tokens, seal_tokens
 from proxy.shell.clock import Clock, StoreTime
@@ -61,11 +62,13 @@ class Subject:
         key: its store key.
         seal: opens and seals its blobs.
         record: as it was last read.
+        op: issuer and client id of its tokens.
     """
 
     key: str
     seal: SessionSeal
     record: Record
+    op: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class Kit:
         breaker: the provider's.
         holder: id of this process.
         spread: draws a number in [0, 1).
+        observed: what the provider is seen to do.
     """
 
     store: Store
@@ -95,6 +99,7 @@ class Kit:
     breaker: Breaker
     holder: str
     spread: Callable[[], float]
+    observed: Observed = field(default_factory=Observed)
 
 
 class Renewal:
@@ -119,11 +124,16 @@ class Renewal:
         self._announce = announce
         self._changed = changed
         self._attempt = Attempt(
-            random_id(), subject.record, kit.policy, spread=kit.spread(), waits=JOIN_WAIT_S
+            random_id(),
+            subject.record,
+            kit.observed.policy(kit.policy),
+            spread=kit.spread(),
+            waits=JOIN_WAIT_S,
         )
         self._call: TokenCall | None = None
         self._reply: asyncio.Task[RawReply] | None = None
         self._sent_at = 0.0
+        self._sent = ""
         self._lease_until = 0.0
         self._renewer: asyncio.Task[None] | None = None
         self._commit: Commit | None = None
@@ -206,7 +216,7 @@ class Renewal:
 
     async def _send(self, step: steps.Send) -> steps.Event:
         assert self._call is not None
-        self._sent_at = self._kit.time.now()
+        self._sent_at, self._sent = self._kit.time.now(), step.refresh_token
         self._reply = asyncio.get_running_loop().create_task(
             self._call.refresh(step.refresh_token, scope=step.scope, last_check=self._lease_is_ours)
         )
@@ -233,6 +243,8 @@ class Renewal:
         except (ReplyLost, OPUnavailable) as error:
             return steps.Lost(error.detail)
         judged = judge(raw, kit.profile, now=now)
+        if isinstance(judged, Issued):
+            kit.observed.refreshed(self._sent, judged)
         if isinstance(judged, Refused) and judged.kind in (OutcomeKind.TRANSIENT, OutcomeKind.CLIENT):
             kit.breaker.failed(judged.kind, judged.code, judged.retry_after_s, now)
         else:

@@ -87,6 +87,19 @@ class OpenSession:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """A provider whose sessions are served.
+
+    Attributes:
+        config: epoch of the configuration, for the record.
+        hosts: authorities at which they are good; empty = all.
+    """
+
+    config: str = ""
+    hosts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class SessionPolicy:
     """Limits of sessions and of their cache.
 
@@ -96,9 +109,8 @@ class SessionPolicy:
         ttl_s: how long an entry is believed without asking the store.
         stale_s: how long it may go on while the store is away.
         max_bytes: of the cache.
-        config: epoch of the configuration, for the record.
-        issuer, client_id: whose tokens are served: a session of another OP or client is not ours
-            to use, and its tokens go nowhere. "" = not asked.
+        serve: by issuer and client id, whose tokens are served: a session of another OP or client is
+            not ours to use, and its tokens go nowhere. Empty = not asked.
     """
 
     idle_s: float
@@ -106,13 +118,18 @@ class SessionPolicy:
     ttl_s: float = 30.0
     stale_s: float = 300.0
     max_bytes: int = 64 << 20
-    config: str = ""
-    issuer: str = ""
-    client_id: str = ""
+    serve: Mapping[tuple[str, str], Served] = field(default_factory=dict[tuple[str, str], Served])
 
-    def serves(self, tokens: Tokens) -> bool:
-        """Whether these tokens were issued by the configured OP to the configured client."""
-        return not self.issuer or (tokens.issuer, tokens.client_id) == (self.issuer, self.client_id)
+    def serves(self, tokens: Tokens, origin: Origin) -> bool:
+        """Whether these tokens were issued by a configured OP to its configured client, for this origin."""
+        if not self.serve:
+            return True
+        served = self.serve.get((tokens.issuer, tokens.client_id))
+        return served is not None and (not served.hosts or origin.host in served.hosts)
+
+    def config_of(self, tokens: Tokens) -> str:
+        """Epoch of the configuration under which these tokens are issued now."""
+        return self.serve.get((tokens.issuer, tokens.client_id), Served()).config
 
 
 class Sessions:
@@ -177,7 +194,7 @@ class Sessions:
         self._policy, self._refresh, self._block, self._dress = policy, refresh, block, dress
         for session in list(self._by_key.values()):
             origin = origins.get(session.origin.url)
-            if origin is None or not policy.serves(session.tokens):
+            if origin is None or not policy.serves(session.tokens, origin):
                 self._forget(session)
                 self.close_streams(session)  # nobody looks after them any more
                 continue
@@ -283,7 +300,7 @@ class Sessions:
             if session is not None:
                 self.drop(session, Ended.ABSENT)
             return None
-        if not self._policy.serves(session.tokens):
+        if not self._policy.serves(session.tokens, origin):
             # No tombstone: who takes the configuration back finds the session as it was.
             log.info("session_of_another_client", extra={"session": key[:12]})
             self._forget(session)
@@ -415,7 +432,7 @@ class Sessions:
             idle_s=self._policy.idle_s,
             due=due,
             provider=provider,
-            config=self._policy.config,
+            config=self._policy.config_of(tokens),
         )
         await self._store.create(key, record)
         if replaces is not None:

@@ -15,10 +15,12 @@ from typing import Any
 from starlette.responses import Response
 
 from proxy.core import cookies
+from proxy.core.choice import Offer, chosen
 from proxy.core.gate import Standing
 from proxy.core.identity import allowed, groups_elsewhere, identity_of, merged, needs_userinfo
 from proxy.core.login import Flow, check_callback, single
 from proxy.core.logout import given_back, may_revoke
+from proxy.core.providers import Offline
 from proxy.core.redirects import safe_return_target
 from proxy.core.seal import Purpose, random_id, random_token
 from proxy.core.session import Identity, OutcomeKind, Tokens
@@ -70,23 +72,28 @@ async def login(visit: Visit) -> Response:
             )
         )
     return_to = _return_target(visit)
+    another = visit.parameter("account") == "other"
     try:
-        return await _start(visit, return_to, another=visit.parameter("account") == "other")
+        session = await visit.session()
+        if session is not None and not another and await _good(visit.desk, session):
+            return visit.redirect(visit.origin.url + return_to)
+        offers = _offers(visit, return_to)
+        if len(offers) > 1:
+            return visit.page(_choice(visit, offers, return_to, another=another))
+        visit = visit.at(visit.desk.desks.get(offers[0].name, visit.desk))
+        return await _start(visit, return_to, another=another)
     except ProxyError as error:
         _note(visit, error)
         return visit.page(_page_for(visit, error, return_to))
 
 
 async def _start(visit: Visit, return_to: str, *, another: bool) -> Response:
-    """Send the browser to the OP, or straight home if it has a session.
+    """Send the browser to the OP.
 
     Args:
         another: the person wants another account than the one the OP remembers.
     """
     desk = visit.desk
-    session = await visit.session()
-    if session is not None and not another and await _good(desk, session):
-        return visit.redirect(visit.origin.url + return_to)
     now = await desk.sessions.now()
     flow = Flow(
         id=random_id(),
@@ -94,10 +101,10 @@ async def _start(visit: Visit, return_to: str, *, another: bool) -> Response:
         code_verifier=random_token(),
         return_to=return_to,
         created_at=now,
-        provider=desk.profile.name,
+        provider=desk.name,
     )
     extra = {"prompt": _prompt_for_another(desk)} if another else None
-    url = await desk.op.authorization_url(flow, redirect_uri=visit.address("callback"), extra=extra)
+    url = await desk.op.authorization_url(flow, redirect_uri=visit.address(desk.offer.callback), extra=extra)
     name = _cookie_name(visit, flow.id)
     value = visit.origin.ring.seal(Purpose.FLOW, name, flow.encode())
     names = visit.origin.names
@@ -105,6 +112,32 @@ async def _start(visit: Visit, return_to: str, *, another: bool) -> Response:
     lines.append(cookies.set_line(names, name, value, int(desk.settings.limits.flow_s)))
     desk.event("login_started", request=visit.request_id, provider=flow.provider)
     return visit.redirect(url, cookies=lines)
+
+
+def _offers(visit: Visit, return_to: str) -> list[Offer]:
+    every = [desk.offer for desk in visit.desk.all]
+    host = visit.origin.host
+    found = chosen(every, host=host, path=return_to, hint=visit.parameter("provider"))
+    return found or every[:1]
+
+
+def _choice(visit: Visit, offers: list[Offer], return_to: str, *, another: bool) -> Page:
+    """The sign-in page with a button for each provider."""
+    account = {"account": "other"} if another else {}
+    return Page(
+        200,
+        "choose_provider",
+        "Sign in",
+        "Choose the account to sign in with.",
+        choices=tuple(
+            Link(
+                f"Continue with {offer.title}",
+                visit.login(return_to, provider=offer.name, **account),
+                offer.logo,
+            )
+            for offer in offers
+        ),
+    )
 
 
 async def _good(desk: Desk, session: OpenSession) -> bool:
@@ -194,8 +227,7 @@ async def callback(visit: Visit) -> Response:
         if not await visit.desk.store.spend_flow(flow.id, 2 * flow_s):
             raise LoginError("flow_spent", "")
         spent = True
-        issuer = visit.desk.profile.issuer_of(visit.desk.settings.issuer)
-        return await _redeem(visit, flow, code, issuer)
+        return await _redeem(visit, flow, code, visit.desk.issuer)
     except ProxyError as error:
         if isinstance(error, LoginError) and error.code in _STALE:
             session = await visit.session()
@@ -215,7 +247,7 @@ def _flow(visit: Visit, state: str) -> Flow | None:
     name = _cookie_name(visit, state)
     value = cookies.one(visit.cookie, name)
     flow = _opened(visit, name, value) if value is not None else None
-    if flow is None or flow.provider != visit.desk.profile.name:
+    if flow is None or flow.provider != visit.desk.name:
         return None
     return flow
 
@@ -228,10 +260,11 @@ async def _redeem(visit: Visit, flow: Flow, code: str, issuer: str) -> Response:
     """From the code to the session. The flow is spent: whatever fails now, fails for good."""
     desk = visit.desk
     sent_at = await desk.sessions.now()
-    reply = await desk.op.redeem(code, flow.code_verifier, redirect_uri=visit.address("callback"))
+    reply = await desk.op.redeem(code, flow.code_verifier, redirect_uri=visit.address(desk.offer.callback))
     verdict = judge(reply, desk.profile, now=sent_at)
     if isinstance(verdict, Refused):
         raise _refused(verdict)
+    desk.observed.signed_in(verdict)
     _demand_bearer(reply)
     claims = await _claims(desk, verdict, flow, await desk.sessions.now())
     identity = identity_of(claims, desk.claims, await desk.sessions.now(), nonce=flow.nonce)
@@ -248,12 +281,18 @@ async def _redeem(visit: Visit, flow: Flow, code: str, issuer: str) -> Response:
     except StoreUnavailable:
         _discard(desk, tokens)
         raise
-    desk.event("login_succeeded", request=visit.request_id, iss=identity.iss, sub=identity.sub)
-    if not tokens.refresh_token:
+    desk.event(
+        "login_succeeded",
+        request=visit.request_id,
+        provider=desk.name,
+        iss=identity.iss,
+        sub=identity.sub,
+    )
+    if not tokens.refresh_token and desk.profile.offline is not Offline.NEVER:
         desk.event(
             "no_refresh_token",
             request=visit.request_id,
-            provider=desk.profile.name,
+            provider=desk.name,
             consequence="the session lasts as long as its access token",
             remedy=_remedy(desk),
         )

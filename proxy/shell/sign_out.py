@@ -122,7 +122,7 @@ async def confirm(visit: Visit) -> Response:
             form=fields,
             form_to=visit.path("logout"),
             form_label="Sign out",
-            form_reaches=await _form_reaches(visit.desk),
+            form_reaches=await _form_reaches(visit.desk.of(session.tokens)),
             links=(Link("Stay signed in", visit.origin.url + "/"),),
         )
     )
@@ -180,8 +180,9 @@ async def sign_out(visit: Visit) -> Response:
         return _done(visit, return_to, "", forget)
     identity = session.identity
     desk.event("signed_out", request=visit.request_id, iss=identity.iss, sub=identity.sub)
+    visit = visit.at(desk.of(session.tokens))
     url = await _op_address(visit, session, return_to)
-    _revoke(desk, session, at_op=bool(url))
+    _revoke(visit.desk, session, at_op=bool(url))
     return _done(visit, url or return_to, url, forget)
 
 

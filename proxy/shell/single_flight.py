@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from proxy.core import steps
@@ -48,32 +49,43 @@ class Hooks:
     settled: Callable[[str, steps.Result, float], None]
 
 
+Others = Mapping[tuple[str, str], tuple[Kit, Hooks]]
+
+
 class SingleFlight:
-    """Renewals of one provider's sessions in this process.
+    """Renewals of all sessions in this process.
 
     Args:
         kit: what every renewal works with.
         hooks: see `Hooks`.
-        max_calls: renewals at once.
+        max_calls: renewals at once, of each provider.
+        others: kit and hooks of further providers, by issuer and client id. All share one store.
     """
 
-    def __init__(self, kit: Kit, hooks: Hooks, max_calls: int) -> None:
+    def __init__(self, kit: Kit, hooks: Hooks, max_calls: int, others: Others | None = None) -> None:
         self._kit = kit
         self._hooks = hooks
-        self._places = asyncio.Semaphore(max_calls)
+        self._others = others or {}
+        # Of each provider: one that answers slowly holds up nobody else's sessions.
+        self._places: defaultdict[tuple[str, str], asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(max_calls)
+        )
         self._flights: dict[str, Flight] = {}
         kit.store.listen(self._on_change)
 
     def __len__(self) -> int:
         return len(self._flights)
 
-    def reconfigure(self, kit: Kit, hooks: Hooks) -> None:
+    def reconfigure(self, kit: Kit, hooks: Hooks, others: Others | None = None) -> None:
         """Renewals that begin from now on use these; those under way end as they began.
 
         Args:
             kit: with the same store as before.
         """
-        self._kit, self._hooks = kit, hooks
+        self._kit, self._hooks, self._others = kit, hooks, others or {}
+
+    def _of(self, subject: Subject) -> tuple[Kit, Hooks]:
+        return self._others.get(subject.op, (self._kit, self._hooks))
 
     def join(self, subject: Subject) -> Flight:
         """The flight of this session: the one under way, or a new one."""
@@ -109,14 +121,16 @@ class SingleFlight:
                 flight.changed.set()
 
     async def _fly(self, subject: Subject, flight: Flight) -> None:
-        kit = self._kit
+        kit, _ = self._of(subject)
         began = kit.clock.monotonic()
         try:
             wait_s = kit.breaker.admit(kit.time.now())
             if wait_s > 0:
-                result: steps.Result = steps.Kept(self._quiet(subject.record, wait_s))
+                result: steps.Result = steps.Kept(
+                    self._outcome(subject.record, kit.breaker.why or "provider_quiet", wait_s)
+                )
             else:
-                async with self._places:
+                async with self._places[subject.op]:
 
                     async def announce(early: steps.Result) -> None:
                         await self._announce(subject, flight, early, began)
@@ -133,18 +147,16 @@ class SingleFlight:
 
     async def _announce(self, subject: Subject, flight: Flight, result: steps.Result, began: float) -> None:
         """Tell the waiters, once; what comes later only reaches `examine` and the metrics."""
-        took_s = self._kit.clock.monotonic() - began
+        kit, hooks = self._of(subject)
+        took_s = kit.clock.monotonic() - began
         if isinstance(result, (steps.Refreshed, steps.Unsaved, steps.Adopted)):
             try:
-                result = await self._hooks.examine(subject, result)
+                result = await hooks.examine(subject, result)
             except Exception:
                 log.exception("examine_failed", extra={"session": subject.key[:12]})
-        self._hooks.settled(subject.key, result, took_s)
+        hooks.settled(subject.key, result, took_s)
         if not flight.announced.done():
             flight.announced.set_result(result)
-
-    def _quiet(self, record: Record, wait_s: float) -> Outcome:
-        return self._outcome(record, self._kit.breaker.why or "provider_quiet", wait_s)
 
     def _outcome(self, record: Record, code: str, wait_s: float) -> Outcome:
         now = self._kit.time.now()

@@ -12,8 +12,10 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import IO, Any, Protocol
+
+from proxy.core.observed import Observed
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -109,6 +111,7 @@ class Telemetry:
         self.events: Counter[str] = Counter()
         self.lag_s = 0.0
         self.lag_max_s = 0.0
+        self.observed: Callable[[], Mapping[str, Observed]] = dict
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
 
     def request(self, entry: Entry) -> None:
@@ -198,10 +201,24 @@ class Telemetry:
         worst = GaugeMetricFamily("nightporter_loop_lag_max_seconds", "How late the loop ever was.")
         worst.add_metric([], self.lag_max_s)
         yield worst
+        yield from self._of_providers()
         for name, (text, read) in self.gauges.items():
             gauge = GaugeMetricFamily(name, text)
             gauge.add_metric([], read())
             yield gauge
+
+    def _of_providers(self) -> Iterable[Any]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        made: dict[str, Any] = {}
+        for provider, observed in self.observed().items():
+            for name, text, value in observed.figures():
+                family = made.get(name)
+                if family is None:
+                    kind = CounterMetricFamily if name.startswith("sign_ins") else GaugeMetricFamily
+                    family = made[name] = kind(f"nightporter_provider_{name}", text, labels=["provider"])
+                family.add_metric([provider], value)
+        yield from made.values()
 
 
 def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:

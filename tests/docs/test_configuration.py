@@ -45,7 +45,11 @@ def test_the_schema_covers_every_setting_and_nothing_else() -> None:
     made = schema()
     assert made["additionalProperties"] is False
     properties = _flat(made["properties"])
-    expected = set(declared()) | {f"{each.key}_file" for each in declared().values() if each.has_file}
+    expected = (
+        {"providers"}
+        | set(declared())
+        | {f"{each.key}_file" for each in declared().values() if each.has_file}
+    )
     assert set(properties) == expected
     for key, content in properties.items():
         assert content["description"], key
