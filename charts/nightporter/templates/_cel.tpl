@@ -1,5 +1,5 @@
 {{/*
-A piece of a manifest as a CEL expression of typed objects, as ApplyConfiguration wants it. What is a
+A piece of a manifest as a CEL expression of typed objects, as mutations of a policy want it. What is a
 plain map in Kubernetes is one here; a text that begins with "cel:" is an expression. Takes path (the
 type's name) and value.
 */}}
