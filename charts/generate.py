@@ -94,6 +94,18 @@ OVERRIDES: dict[str, dict[str, Any]] = {
             },
         },
     },
+    "secrets.providers": {
+        "type": "object",
+        "additionalProperties": {
+            "type": "object",
+            "required": ["name", "key"],
+            "additionalProperties": False,
+            "properties": {
+                "name": {"type": "string", "minLength": 1},
+                "key": {"type": "string", "minLength": 1},
+            },
+        },
+    },
     "extraArgs": STRINGS,
     "extraEnv": NAMED,
     "extraVolumes": NAMED,
@@ -150,6 +162,8 @@ def config_schema() -> dict[str, Any]:
             elif setting.kind == "url":
                 content["pattern"] = "^[^@]*$"
                 content["description"] += " With a password in it: in a Secret."
+    for name in ("client_secret", "client_key"):
+        del found["properties"]["providers"]["additionalProperties"]["properties"][name]
     return {**{k: v for k, v in found.items() if k != "$schema"}, "title": "Settings of Nightporter"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import ssl
@@ -60,8 +61,12 @@ def refresh_policy(settings: Settings, profile: Profile) -> RefreshPolicy:
 
 def redis_options(settings: Settings) -> LinkOptions:
     """How to reach Redis."""
+    address = redis_address(settings.store.reveal())
+    if settings.store_password:
+        username, password = settings.store_username, settings.store_password.reveal()
+        address = dataclasses.replace(address, username=username, password=password)
     return LinkOptions(
-        address=redis_address(settings.store.reveal()),
+        address=address,
         ca_file=settings.store_ca_file,
         cert_file=settings.store_cert_file,
         key_file=settings.store_key_file,

@@ -270,6 +270,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         str, _say("PEM file of the client certificate for Redis; may hold the key, too.")
     ] = ""
     store_key_file: Annotated[str, _say("PEM file of that certificate's key.")] = ""
+    store_username: Annotated[str, _say("User at Redis, where the URL names none.")] = ""
+    store_password: Annotated[
+        Secret, _say("Password of that user, as it is: only a URL needs percent-encoding.")
+    ] = Secret()
     store_sentinel_username: Annotated[str, _say("User at the Sentinels, where they ask for one.")] = ""
     store_sentinel_password: Annotated[Secret, _say("Password of that user.")] = Secret()
     store_wait_replicas: Annotated[

@@ -99,3 +99,16 @@ def _only_redis(settings: Settings) -> Iterator[Problem]:
         yield Problem(key, "set, but the store has no Sentinels", "remove it, or write redis+sentinel://")
     if settings.store_sentinel_username and not settings.store_sentinel_password:
         yield Problem("store_sentinel_username", "set without a password", "set store_sentinel_password")
+
+
+@reads("store", "store_username", "store_password")
+def _credentials(settings: Settings) -> Iterator[Problem]:
+    store = settings.store.reveal()
+    if settings.store_username and not settings.store_password:
+        yield Problem("store_username", "set without a password", "set store_password")
+    if not settings.store_password:
+        return
+    if not is_redis(store):
+        yield Problem("store_password", "set, but only Redis takes one", "remove it")
+    elif "@" in store:
+        yield Problem("store_password", "set, and the store's URL has one, too", "keep one of them")

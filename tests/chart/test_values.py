@@ -171,6 +171,7 @@ def test_the_schema_of_config_follows_the_declaration() -> None:
     from proxy.config.registry import declared
 
     properties = generate.config_schema()["properties"]
+    assert "client_secret" not in properties.pop("providers")["additionalProperties"]["properties"]
     found = {key for key, content in properties.items() if "properties" not in content}
     found |= {f"{group}.{key}" for group in properties for key in properties[group].get("properties", ())}
     secrets = {each.key for each in declared().values() if each.kind == "secret"}

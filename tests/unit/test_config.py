@@ -402,6 +402,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"store_sentinel_password": CANARY},
         "store_sentinel_password: set, but the store has no Sentinels; remove it, or write redis+sentinel://",
     ),
+    "store-password-twice": (
+        {"store": "redis://:a@redis", "store_password": CANARY, "cookie_keys": "A" * 43},
+        "store_password: set, and the store's URL has one, too; keep one of them",
+    ),
+    "store-password-of-sqlite": (
+        {"store_password": CANARY},
+        "store_password: set, but only Redis takes one; remove it",
+    ),
+    "store-user-without-a-password": (
+        {"store": "redis://redis", "store_username": "np", "cookie_keys": "A" * 43},
+        "store_username: set without a password; set store_password",
+    ),
     "cookie-key-short": (
         {"cookie_keys": "A" * 43 + "\n" + "QUJD"},
         f"cookie_keys: key 2 holds 3 bytes; {BAD_KEYS}",

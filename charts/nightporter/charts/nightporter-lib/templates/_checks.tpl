@@ -27,7 +27,7 @@ yes
     "clientKey" (and $common (eq $auth "private_key_jwt"))
     "cookieKeys" (and $common (not (has $kind (list "sqlite" "memory"))))
     "store" (and $common (not .values.config.store)) -}}
-{{- $paths := dict "client" "client-secret" "clientKey" "client-key" "cookieKeys" "cookie-keys" "store" "store-url" -}}
+{{- $paths := dict "client" "client-secret" "clientKey" "client-key" "cookieKeys" "cookie-keys" "store" "store-url" "storePassword" "store-password" "sentinelPassword" "sentinel-password" -}}
 {{- range $which, $path := $paths -}}
 {{- $secret := index $.values.secrets $which -}}
 {{- if or $secret.name (index $wanted $which) -}}
@@ -35,7 +35,31 @@ yes
 {{- $_ := set $files $path (dict "secret" $name "key" $secret.key) -}}
 {{- end -}}
 {{- end -}}
+{{- range $provider, $secret := .values.secrets.providers -}}
+{{- $name := include "nightporter.text" (dict "root" $.root "text" $secret.name) -}}
+{{- $_ := set $files (printf "provider-%s" $provider) (dict "secret" $name "key" $secret.key) -}}
+{{- end -}}
+{{- with .values.storeTls -}}
+{{- if .secret -}}
+{{- $name := include "nightporter.text" (dict "root" $.root "text" .secret) -}}
+{{- range $path, $key := dict "store-ca" .caKey "store-cert" .certKey "store-key" .keyKey -}}
+{{- if $key -}}{{- $_ := set $files $path (dict "secret" $name "key" $key) -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- toJson $files -}}
+{{- end -}}
+
+{{/* `config`, and where the secrets of its providers are, as JSON. */}}
+{{- define "nightporter.config" -}}
+{{- $config := deepCopy .values.config -}}
+{{- range $provider, $_ := .values.secrets.providers -}}
+{{- if not (hasKey ($config.providers | default dict) $provider) -}}
+{{- fail (printf "nightporter: secrets.providers.%s belongs to no provider: write config.providers.%s, or remove it" $provider $provider) -}}
+{{- end -}}
+{{- $_ := set (index $config.providers $provider) "client_secret_file" (printf "/run/secrets/nightporter/provider-%s" $provider) -}}
+{{- end -}}
+{{- toJson $config -}}
 {{- end -}}
 
 {{- define "nightporter.check" -}}
@@ -54,7 +78,12 @@ yes
 {{- if and (not $several) (ne $auth "none") (not (hasKey $files "client-secret")) (not (hasKey $files "client-key")) (not (include "nightporter.given" (dict "values" $values "key" "client_secret"))) (not (include "nightporter.given" (dict "values" $values "key" "client_key"))) -}}
 {{- $problems = append $problems "no Secret with the client's secret: create one and name it in secrets.name or secrets.client.name (or write config.client_auth: none for a public client)" -}}
 {{- end -}}
-{{- if and (eq $auth "private_key_jwt") (not (hasKey $files "client-key")) (not (include "nightporter.given" (dict "values" $values "key" "client_key"))) -}}
+{{- range $provider, $own := $several -}}
+{{- if not (or (hasKey $files (printf "provider-%s" $provider)) $own.client_secret_file $own.client_key_file $values.extraEnvFrom (eq ($own.client_auth | default $auth) "none")) -}}
+{{- $problems = append $problems (printf "no Secret with the client's secret of provider %s: name it in secrets.providers.%s" $provider $provider) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq $auth "private_key_jwt") (not $several) (not (hasKey $files "client-key")) (not (include "nightporter.given" (dict "values" $values "key" "client_key"))) -}}
 {{- $problems = append $problems "config.client_auth is private_key_jwt, and no Secret holds the key: name it in secrets.clientKey.name" -}}
 {{- end -}}
 {{- if not (include "nightporter.given" (dict "values" $values "key" "public_url")) -}}

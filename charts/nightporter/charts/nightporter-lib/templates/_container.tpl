@@ -29,7 +29,7 @@ env:
     value: {{ printf "%s:%d" $values.ports.address (int $values.ports.http) | quote }}
   - name: NIGHTPORTER_OPERATIONS_LISTEN
     value: {{ printf "%s:%d" $values.ports.address (int $values.ports.operations) | quote }}
-  {{- range $path, $variable := dict "client-secret" "CLIENT_SECRET" "client-key" "CLIENT_KEY" "cookie-keys" "COOKIE_KEYS" "store-url" "STORE" }}
+  {{- range $path, $variable := dict "client-secret" "CLIENT_SECRET" "client-key" "CLIENT_KEY" "cookie-keys" "COOKIE_KEYS" "store-url" "STORE" "store-password" "STORE_PASSWORD" "sentinel-password" "STORE_SENTINEL_PASSWORD" "store-ca" "STORE_CA" "store-cert" "STORE_CERT" "store-key" "STORE_KEY" }}
   {{- if hasKey $files $path }}
   - name: NIGHTPORTER_{{ $variable }}_FILE
     value: /run/secrets/nightporter/{{ $path }}

@@ -35,12 +35,12 @@
 
 {{- define "nightporter.toml.lines" -}}
 {{- $root := .root -}}
-{{- range $key, $value := .values.config }}
+{{- range $key, $value := fromJson (include "nightporter.config" .) }}
 {{- if not (or (kindIs "map" $value) (kindIs "invalid" $value)) }}
 {{ $key }} = {{ include "nightporter.toml.value" (dict "root" $root "value" $value) }}
 {{- end }}
 {{- end }}
-{{- range $table, $value := .values.config }}
+{{- range $table, $value := fromJson (include "nightporter.config" .) }}
 {{- if and (kindIs "map" $value) $value }}
 
 [{{ $table }}]
@@ -84,8 +84,15 @@
 {{- define "nightporter.environment.lines" -}}
 {{- $root := .root -}}
 {{- $groups := fromJsonArray (include "nightporter.settings.groups" .) -}}
-{{- range $key, $value := .values.config }}
-{{- if has $key $groups }}
+{{- range $key, $value := fromJson (include "nightporter.config" .) }}
+{{- if eq $key "providers" }}
+{{- range $provider, $own := $value }}
+{{- range $inner, $item := $own }}
+- name: NIGHTPORTER_PROVIDERS_{{ upper $provider | replace "-" "_" }}_{{ upper $inner }}
+  value: {{ include "nightporter.environment.value" (dict "root" $root "key" (printf "providers.%s.%s" $provider $inner) "value" $item) | toRawJson }}
+{{- end }}
+{{- end }}
+{{- else if has $key $groups }}
 {{- range $inner, $item := $value }}
 {{- if not (kindIs "invalid" $item) }}
 - name: NIGHTPORTER_{{ upper $key }}_{{ upper $inner }}
