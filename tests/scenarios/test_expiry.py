@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from proxy.core.session import store_key
+from proxy.core.timing import RefreshPolicy, due_at, jitter_of
 from tests.op.scripted import Gate, Script
 from tests.scenarios.house import House, until
 
@@ -109,6 +112,17 @@ def test_e5_beyond_it_the_log_names_both_times(tmp_path: Path) -> None:
         [failed] = house.replica.events("login_failed")
         assert "clock" in failed["detail"]
         assert failed["request"] in page.text
+
+
+def test_e10_sessions_that_began_together_are_not_renewed_together() -> None:
+    """The pure rule: ten thousand sessions of one moment, tokens of an hour."""
+    keys = [store_key(n.to_bytes(16, "big")) for n in range(10_000)]
+    due = [due_at(0.0, 3600.0, jitter_of(key), RefreshPolicy()) for key in keys]
+    per_second = Counter(int(at) for at in due)
+    spread = max(due) - min(due)
+    assert spread > 15
+    assert max(per_second.values()) < 1.3 * len(keys) / spread
+    assert max(due) < 3600 - 30
 
 
 def test_e11_after_three_days_asleep_there_is_one_sign_in_and_the_same_page(tmp_path: Path) -> None:

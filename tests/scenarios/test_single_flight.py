@@ -76,3 +76,33 @@ def test_a14_a_renewal_that_outlasts_the_budget_is_a_503_and_never_a_sign_in(tmp
         until(lambda: ada.get("/api").status == 200)
         assert ada.jar == before
         assert len(house.op.refreshes()) == 1
+
+
+def test_a12_all_who_wait_hear_the_same_verdict_from_one_call(tmp_path: Path) -> None:
+    with House(tmp_path) as house:
+        ada = house.somebody()
+        house.expire()
+        house.op.end_grants()
+        held = Gate()
+        house.op.script_next(Script(before=held), "refresh")
+        first = ada.send("/a")
+        held.wait_reached()
+        held.open()
+        replies = ada.burst(50)
+        assert {(reply.status, reply.json["reason"]) for reply in replies} == {(401, "invalid_grant")}
+        assert first.recv(12) == b"HTTP/1.1 401"
+        first.close()
+        assert len(house.op.refreshes()) == 1
+
+
+def test_a13_a_failure_for_now_is_not_tried_again_by_each_who_waited(tmp_path: Path) -> None:
+    with House(tmp_path) as house:
+        ada = house.somebody()
+        house.expire()
+        house.op.always["refresh"] = Script(process=False, status=503, body='{"error": "server_error"}')
+        for _ in range(3):
+            assert {reply.status for reply in ada.burst(30)} == {503}
+        assert len(house.op.refreshes()) <= 3
+        house.op.always.clear()
+        house.advance(61)
+        assert {reply.status for reply in ada.burst(30)} == {200}

@@ -6,6 +6,7 @@ write and its answer (D4) is also shown with a fault-injecting store in virtual 
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,21 @@ def test_d3_without_the_store_nobody_renews(tmp_path: Path) -> None:
             assert house.op.refreshes() == []
         house.advance(5)
         assert ada.get("/c").status == 200
+
+
+def test_d5_a_slow_store_delays_a_renewal_and_nobody_else(tmp_path: Path) -> None:
+    with House(tmp_path) as house:
+        ada = house.browser()
+        old = ada.sign_in().token
+        house.into_window()
+        with contextlib.closing(sqlite3.connect(tmp_path / "sessions.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # somebody else writes: nobody gets a lease for the moment
+            replies = ada.burst(20)
+            assert {(reply.status, reply.token) for reply in replies} == {(200, old)}
+            assert house.op.refreshes() == []
+            other.execute("ROLLBACK")
+        until(lambda: ada.get("/a").token != old)
+        assert len(house.op.refreshes()) == 1
 
 
 def test_d6_a_sign_in_while_the_store_is_away_is_a_calm_503_and_touches_no_cookie(tmp_path: Path) -> None:
