@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_OP := tests/op/node
 SBOM := build/nightporter.cdx.json
+OPS := build/ops
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format docs lock bench clean test-tools image sbom chart
+.PHONY: help demo test lint format docs lock bench clean test-tools test-ops image sbom chart
 
 help:
 	@echo "make demo    a provider, a sample app and Nightporter in front of it; prints the URL to visit"
@@ -27,7 +28,7 @@ demo: $(VENV)/.runtime
 	@$(BIN)/nightporter demo $(ARGS)
 
 # pytest comes last, so that its last lines are the run's.
-test: test-tools $(VENV)/.test $(NODE_OP)/node_modules/.installed
+test: test-tools test-ops $(VENV)/.test
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/pytest $(ARGS)
 
@@ -76,6 +77,12 @@ lock:
 		> requirements/runtime.txt; \
 	{ printf $(HEAD) '`make test` needs' "$$version"; cat build/test.txt; } > requirements/test.txt; \
 	{ printf $(HEAD) 'that building the package needs' "$$version"; cat build/build.txt; } > requirements/build.txt
+	$(COMPILE) --output-file build/op-django.txt requirements/op-django.in
+	$(COMPILE) --output-file build/op-canaille.txt requirements/op-canaille.in
+	@version=$$(build/lock/bin/python -c 'import platform; print(platform.python_version())'); \
+	for op in django canaille; do \
+		{ printf $(HEAD) "the $$op test provider needs" "$$version"; cat build/op-$$op.txt; } > requirements/op-$$op.txt; \
+	done
 	cd $(NODE_OP) && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 
 clean:
@@ -100,6 +107,20 @@ $(VENV)/.test: requirements/test.txt $(VENV)/.runtime
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
 	@touch $@
 
-$(NODE_OP)/node_modules/.installed: $(NODE_OP)/package-lock.json
+# The real providers that the tests sign in at, each where nothing of ours depends on it.
+test-ops: test-tools $(NODE_OP)/node_modules/.installed $(OPS)/django/.installed $(OPS)/canaille/.installed \
+	$(OPS)/keycloak/.installed
+
+$(OPS)/%/.installed: requirements/op-%.txt | test-tools
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(OPS)/keycloak/.installed: scripts/install-keycloak | test-tools
+	scripts/install-keycloak $(@D)
+	@touch $@
+
+$(NODE_OP)/node_modules/.installed: $(NODE_OP)/package-lock.json | test-tools
 	cd $(NODE_OP) && npm ci --no-audit --no-fund
 	@touch $@

@@ -76,12 +76,14 @@ def check_claims(
     if not _subject(sub):
         raise IdTokenRejected("sub", detail="sub is no string of 1 to 255 visible ASCII characters")
     _check_audience(claims, expected.client_id)
-    _check_times(claims, expected.skew_s, now)
-    _check_nonce(claims, expected)
-    if expected.access_token and claims.get("at_hash") is not None:
-        _check_at_hash(header, claims, expected.access_token)
+    # Whose token it is comes before how old it is: a failed check of time or of `at_hash` may be
+    # forgiven after a refresh, and must not hide that the token speaks of somebody else.
     if expected.previous is not None:
         _check_previous(claims, expected.previous)
+    _check_nonce(claims, expected)
+    _check_times(claims, expected.skew_s, now)
+    if expected.access_token and claims.get("at_hash") is not None:
+        _check_at_hash(header, claims, expected.access_token)
 
 
 def check_signed_userinfo(claims: Mapping[str, Any], issuer: str, client_id: str) -> None:

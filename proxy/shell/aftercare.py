@@ -30,9 +30,11 @@ log = logging.getLogger("nightporter.refresh")
 CHECK_S = 8.0
 """An ID token whose check takes longer (keys that cannot be fetched) is not waited for."""
 
-FORGIVEN = frozenset({"exp", "iat", "nbf", "clock_skew", "kid_unknown", "nonce_missing"})
-"""Failed checks that speak of clocks and of keys not seen yet, not of another person: the old
-identity stays, the session goes on."""
+FORGIVEN = frozenset({"exp", "iat", "nbf", "clock_skew", "kid_unknown", "nonce_missing", "at_hash"})
+"""Failed checks that speak of clocks, of keys not seen yet or of another access token, not of another
+person: the old identity stays, the session goes on. `at_hash` is among them because a provider that
+answers a repeated refresh with the tokens of the first may make the ID token anew, for an access token
+that it then throws away (django-oauth-toolkit within its grace)."""
 
 USERINFO_TRIES = 4
 

@@ -10,18 +10,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import urljoin
+from typing import Any, ClassVar
 
-from proxy.demo.visitor import Reply, Visitor, forms
+from proxy.demo.visitor import Visitor
 from tests.op.child import Child
+from tests.op.real import RealOP
+from tests.op.relay import Relay
 
 HERE = Path(__file__).parent / "node"
 CLIENT, SECRET = "node-client", "node canary: +%/&="
 """The secret needs form-encoding in Basic authentication (RFC 6749 §2.3.1)."""
 
 
-class NodeOP:
+class NodeOP(RealOP):
     """The running provider.
 
     Args:
@@ -29,17 +30,15 @@ class NodeOP:
         app: public URL of the client.
         life_s: life of an access token.
         public_key: JWK of a client that proves itself by private_key_jwt; None = a secret, by Basic.
-        issuer: what it calls itself, where something stands in front of it.
     """
 
+    scopes = "openid profile email groups offline_access"
+    authorize_params: ClassVar[Mapping[str, str]] = {"prompt": "consent"}
+    fields: ClassVar[Mapping[str, str]] = {"login": "{name}", "password": "any"}
+    agree: ClassVar[Mapping[str, str]] = {"logout": "yes"}
+
     def __init__(
-        self,
-        home: Path,
-        app: str,
-        *,
-        life_s: float = 300,
-        public_key: Mapping[str, Any] | None = None,
-        issuer: str = "",
+        self, home: Path, app: str, *, life_s: float = 300, public_key: Mapping[str, Any] | None = None
     ) -> None:
         client: dict[str, Any] = {
             "client_id": CLIENT,
@@ -55,35 +54,17 @@ class NodeOP:
                 "token_endpoint_auth_signing_alg": public_key["alg"],
                 "jwks": {"keys": [dict(public_key)]},
             }
-        asked = {"life_s": life_s, "clients": [client], "issuer": issuer}
+        relay = Relay()
+        super().__init__(relay.url, CLIENT, "" if public_key else SECRET, relay)
+        asked = {"life_s": life_s, "clients": [client], "issuer": self.issuer}
         self.child = Child(
             "oidc-provider", ["node", "provider.mjs", json.dumps(asked)], home / "op.log", cwd=HERE
         )
-        said = json.loads(self.child.line('{"port"'))
-        self.port: int = said["port"]
-        self.issuer: str = said["issuer"]
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """What an operator tells the product about it."""
-        return {
-            "NIGHTPORTER_ISSUER": self.issuer,
-            "NIGHTPORTER_CLIENT_ID": CLIENT,
-            "NIGHTPORTER_CLIENT_SECRET": SECRET,
-            "NIGHTPORTER_SCOPES": "openid profile email groups offline_access",
-            "NIGHTPORTER_AUTHORIZE_PARAMS": '{"prompt": "consent"}',
-            "NIGHTPORTER_REFRESH_REUSE": "punished",
-        }
-
-    def sign_in(self, visitor: Visitor, page: Reply, name: str) -> Reply:
-        """Fill in its forms, from its first page to the answer that leads back to the client."""
-        return through_forms(visitor, page, {"login": name, "password": "any"})
+        relay.upstream = json.loads(self.child.line('{"port"'))["port"]
 
     def ledger(self, endpoint: str = "", grant: str = "") -> list[dict[str, Any]]:
         """What it counted itself."""
-        entries: list[dict[str, Any]] = json.loads(
-            Visitor().get(f"http://127.0.0.1:{self.port}/ledger", {}).body
-        )
+        entries: list[dict[str, Any]] = json.loads(Visitor().get(f"{self.issuer}/ledger", {}).body)
         return [
             entry
             for entry in entries
@@ -91,29 +72,5 @@ class NodeOP:
         ]
 
     def stop(self) -> None:
+        super().stop()
         self.child.stop()
-
-
-def through_forms(
-    visitor: Visitor, page: Reply, values: Mapping[str, str], *, press: Mapping[str, str] | None = None
-) -> Reply:
-    """Fill in and send the form of each page, up to the answer that leads to another origin: the client's.
-
-    Args:
-        page: the provider's first one.
-        values: for fields of these names; the others go as they are.
-        press: name and value of a button, which may stand outside of its form.
-    """
-    limit = 6
-    origin = "/".join(page.url.split("/", 3)[:3]) + "/"
-    for _ in range(limit):
-        while page.redirect:
-            if not page.redirect.startswith(origin):
-                return page
-            page = visitor.get(page.redirect)
-        found = forms(page.text)
-        assert found, f"{page.url} answered {page.status} without a form:\n{page.text[:3000]}"
-        form = found[0]
-        filled = {name: values.get(name, value) for name, value in form.fields.items()}
-        page = visitor.post(urljoin(page.url, form.action), {**filled, **(press or {})})
-    raise AssertionError(f"more than {limit} forms; the last was at {page.url}")
