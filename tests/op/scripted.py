@@ -733,7 +733,7 @@ class ScriptedOP:
         form = request.form
         if endpoint == "code":
             grant, refresh_token = self._redeem(form), ""
-            refresh_token = self._new_rt(grant) if "offline_access" in grant.scope.split() else ""
+            refresh_token = self._new_rt(grant) if self.issues_refresh_token(grant) else ""
             nonce = grant.nonce
         else:
             grant, refresh_token = self._refresh(form.get("refresh_token", ""))
@@ -753,14 +753,25 @@ class ScriptedOP:
             body["refresh_token"] = sent_rt
         if endpoint == "code" or self.id_token_on_refresh:
             draft = self._draft(grant, nonce, access_token)
+            self.edit_id_token(draft, endpoint)
             for change in (self.change_id_token, script.change_id_token):
                 if change is not None:
                     change(draft)
             if not draft.omit:
                 body["id_token"] = draft.signed()
+        self.edit_tokens(body, endpoint)
         entry.outcome = "issued"
         entry.issued_rt = fingerprint(body.get("refresh_token", ""))
         return Reply(200, body)
+
+    # What a provider of its own ways changes (see `quirks.py`).
+
+    def issues_refresh_token(self, grant: Grant) -> bool:
+        return "offline_access" in grant.scope.split()
+
+    def edit_id_token(self, draft: Draft, endpoint: str) -> None: ...
+
+    def edit_tokens(self, body: dict[str, Any], endpoint: str) -> None: ...
 
     def _redeem(self, form: dict[str, str]) -> Grant:
         code = self._codes.get(form.get("code", ""))

@@ -30,7 +30,7 @@ T = TypeVar("T")
 APP = "https://app.example.com"
 
 
-def settings_for(op: ScriptedOP, **changes: Any) -> Settings:
+def settings_for(op: ScriptedOP, /, **changes: Any) -> Settings:
     """Settings for one OP; straight, because a profile's own issuer is not on this machine."""
     given: dict[str, Any] = {
         "issuer": op.issuer,
