@@ -69,6 +69,9 @@ from proxy.core.steps import (
 from proxy.core.timing import RefreshPolicy, backoff_s, merge
 from proxy.core.token_reply import Issued, Refused
 
+VERDICT_PENDING = "verdict_pending"
+"""The OP refused the token, but somebody else may still come back with its successor."""
+
 
 class _Phase(enum.Enum):
     CONNECTING = enum.auto()
@@ -230,6 +233,10 @@ class Attempt:
         if last is not None and last.rt == record.rt:
             self._ambiguous = last.ambiguous
             self._tries = last.tries
+            if last.code == VERDICT_PENDING:
+                # The OP has judged this very token; it is not shown to it again (C5).
+                self._ambiguous = True
+                return self._dead(Refused(OutcomeKind.DEAD, VERDICT_PENDING, last.http_status), now)
         others = [
             intent
             for intent in record.intents
@@ -432,7 +439,8 @@ class Attempt:
             if now < self._verdict_until:
                 self._phase = _Phase.WAITING_FOR_INTENTS
                 return Wait(0.25)
-            return self._give_up(OutcomeKind.UNKNOWN, "verdict_pending", now, event.until)
+            http_status = self._verdict.http_status
+            return self._give_up(OutcomeKind.UNKNOWN, VERDICT_PENDING, now, event.until, http_status)
         if isinstance(event, StoreFailed):
             if now < self._verdict_until:
                 self._phase = _Phase.WAITING_FOR_INTENTS

@@ -401,6 +401,10 @@ class ScriptedOP:
         self._next.setdefault(endpoint, deque()).append(script)
         return script
 
+    def forget_scripts(self) -> None:
+        """What was queued and did not come is not done."""
+        self._next.clear()
+
     def wait_calls(self, n: int, timeout: float = 10.0) -> list[Call]:
         """Wait until the ledger holds `n` token calls."""
         with self._changed:
@@ -472,6 +476,8 @@ class ScriptedOP:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     async def _listen(self) -> None:
+        if self._server is not None:
+            return
         context = None
         if self._tls is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -188,14 +188,14 @@ class FaultProxy:
         return rule
 
     def forget(self) -> None:
-        """Drop all rules that have not happened, and everything that was seen; all is well again."""
+        """Drop all rules that have not happened, and what was seen; all is well again, but the time stays."""
         with self._lock:
             self._rules.clear()
         self.seen.clear()
         self.heal()
-        self.speak()
         self.slow(0)
-        self.ahead_s = 0.0
+        self.speak()
+        self.accept()
 
     def count(self, name: str) -> int:
         """How many commands of this name have come."""

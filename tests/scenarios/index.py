@@ -14,8 +14,8 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 README = TESTS / "scenarios" / "README.md"
 
-_ROW = re.compile(r"\| ([A-J]\d+) \| (.*?) \| (.*) \|")
-_IDS = re.compile(r"test_((?:[a-j]\d+_)+)")
+_ROW = re.compile(r"\| ([A-JT]\d+) \| (.*?) \| (.*) \|")
+_IDS = re.compile(r"test_((?:[a-jt]\d+_)+)")
 
 
 def tests_by_id() -> dict[str, list[str]]:

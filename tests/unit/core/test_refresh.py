@@ -337,6 +337,18 @@ def test_a8_a_verdict_waits_for_others_who_may_have_the_successor() -> None:
     assert isinstance(done.result, steps.Kept)
 
 
+def test_c5_a_verdict_that_had_to_wait_is_not_asked_for_again() -> None:
+    pending = Outcome(OutcomeKind.UNKNOWN, "verdict_pending", "f0", "a0", NOW - 121, NOW - 1, http_status=400)
+    machine, step = calling(Reuse.PUNISHED, record(outcome=pending), EXPIRED)
+    assert step == steps.Release(None, lease=False)
+    step = machine.feed(steps.Released(), NOW)
+    assert isinstance(step, steps.Condemn)
+    assert (step.outcome.code, step.outcome.http_status) == ("rotation_lost", 400)
+    done = machine.feed(Condemned(record(), NOW), NOW)
+    assert isinstance(done, steps.Done)
+    assert isinstance(done.result, steps.Dead)
+
+
 def test_an_event_that_cannot_follow_is_a_defect() -> None:
     machine = attempt()
     machine.start(NOW)
