@@ -35,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from proxy.demo.run import main as demo
 
         return demo(arguments[1:])  # its arguments are its own
+    if arguments[:1] == ["import"]:
+        from proxy.importing.command import main as take_over
+
+        return take_over(arguments[1:])
     options = _parser().parse_args(arguments)
     try:
         return _run(options)
@@ -105,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="read the configuration, name every problem")
     config = commands.add_parser("config", help="print the configuration, its schema or its reference")
     config.add_argument("what", choices=("show", "schema", "docs"))
+    commands.add_parser("import", help="print this configuration for one of another proxy (oauth2-proxy)")
     commands.add_parser("keygen", help="print a new cookie key")
     commands.add_parser("version", help="print the version")
     for command in (serve, check, config):

@@ -28,7 +28,7 @@ def show(loaded: Loaded) -> str:
             text = f"# {setting.attribute}: not set"
         else:
             key = setting.key.removeprefix(f"{group}.") if group else setting.key
-            text = f"{key} = {_toml(str(value) if setting.kind == 'url' else value)}"
+            text = f"{key} = {toml_value(str(value) if setting.kind == 'url' else value)}"
         lines.append(f"{text}  # {loaded.origins[setting.key]}")
     for name, one in loaded.settings.providers.items():
         lines += ["", f"[providers.{name}]"]
@@ -38,7 +38,7 @@ def show(loaded: Loaded) -> str:
             if setting.kind == "secret":
                 lines.append(f"# {setting.attribute}: {value}")
             elif value not in (None, (), "", {}):
-                lines.append(f"{setting.key} = {_toml(value)}")
+                lines.append(f"{setting.key} = {toml_value(value)}")
     return "\n".join(lines) + "\n"
 
 
@@ -220,15 +220,15 @@ def _value(settings: Settings, setting: Setting) -> Any:
     return getattr(getattr(settings, setting.group) if setting.group else settings, setting.attribute)
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
     """A value as TOML; JSON's strings are TOML's basic strings, but for DEL (TOML 1.0)."""
     if isinstance(value, float):
         return number(value)
     if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(item) for item in cast(tuple[str, ...], value)) + "]"
+        return "[" + ", ".join(toml_value(item) for item in cast(tuple[str, ...], value)) + "]"
     if isinstance(value, dict):
         pairs = cast(dict[str, str], value).items()
-        return "{ " + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in pairs) + " }"
+        return "{ " + ", ".join(f"{toml_value(key)} = {toml_value(item)}" for key, item in pairs) + " }"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
