@@ -146,9 +146,9 @@ class Parts:
 async def open_store(settings: Settings, clock: SystemClock) -> Store:
     """The configured store, ready; a Redis that is away is found out by who asks it."""
     if is_redis(settings.store.reveal()):
-        from proxy.shell.store.redis.store import open_redis
+        from proxy.shell.store.redis.steadfast import open_redis
 
-        return open_redis(wiring.redis_options(settings))
+        return open_redis(wiring.redis_options(settings), clock.monotonic)
     if not settings.sqlite_path:
         return MemoryStore(clock.now)
     store = SqliteStore(settings.sqlite_path, clock.now)

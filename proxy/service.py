@@ -185,6 +185,15 @@ class Service:
             "Open connections from clients.",
             lambda: self._front.connections,
         )
+        store, clock = parts.base.store, parts.base.clock
+        telemetry.gauges["nightporter_store_up"] = (
+            "1 while the session store answers.",
+            lambda: 0 if store.problem or parts.sessions.store_away_since is not None else 1,
+        )
+        telemetry.gauges["nightporter_store_subscribed"] = (
+            "1 while changes made by other replicas are heard (else every request reads its session).",
+            lambda: 1 if clock.monotonic() < store.coherence.until else 0,
+        )
         telemetry.gauges["nightporter_sessions_cached"] = ("Opened sessions.", lambda: len(parts.sessions))
         telemetry.gauges["nightporter_refreshes_running"] = ("Renewals now.", lambda: len(parts.flights))
 
@@ -271,8 +280,11 @@ class Service:
 
     def _away(self) -> list[str]:
         away: list[str] = []
-        if self.parts.sessions.store_away_since is not None:
+        base = self.parts.base
+        if base.store.problem or self.parts.sessions.store_away_since is not None:
             away.append("store")
+        if base.clock.monotonic() >= base.store.coherence.until:
+            away.append("store subscription")
         away += [
             f"op {provider.name}" if self.settings.providers else "op"
             for provider in self.parts.providers.values()

@@ -29,6 +29,8 @@ class Ask:
         gen: `gen` that the caller read.
         rt: `rt` that the caller read.
         lease_s: life of the lease.
+        durable: a lost lease could cost the session: it counts only once the store's replicas have it
+            (where there are any, and the operator wants it).
     """
 
     attempt: str
@@ -36,6 +38,7 @@ class Ask:
     gen: str
     rt: str
     lease_s: float
+    durable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

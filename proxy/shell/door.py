@@ -82,6 +82,7 @@ class FrontDoor:
         self._pages = routes.pages
         self._sessions = sessions
         self._by_line = sessions.by_line
+        self._coherence = sessions.coherence
         self._keeper = keeper
         self._monotonic = clock.monotonic
         self._time = time
@@ -97,7 +98,8 @@ class FrontDoor:
             return PAGES
         session = self._by_line.get(head.cookie)
         if session is not None and session.origin is self._origins.of(head.host):
-            if self._monotonic() < session.good_until and not head.upgrade_websocket:
+            now = self._monotonic()
+            if now < session.good_until and now < self._coherence.until and not head.upgrade_websocket:
                 return session.forward
             if self._sessions.believed(session):
                 return self._with_session(head, self._routes.of(path), session)

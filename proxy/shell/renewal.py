@@ -259,7 +259,14 @@ class Renewal:
     async def _acquire(self, step: steps.Acquire) -> steps.Event:
         kit = self._kit
         asked_at = kit.clock.monotonic()
-        ask = Ask(self._attempt.attempt_id, kit.holder, step.gen, step.rt, LEASE_S)
+        ask = Ask(
+            attempt=self._attempt.attempt_id,
+            holder=kit.holder,
+            gen=step.gen,
+            rt=step.rt,
+            lease_s=LEASE_S,
+            durable=not kit.policy.repeat_is_safe,
+        )
         try:
             answer = await kit.store.acquire(self._subject.key, ask)
         except StoreUnavailable as error:

@@ -169,6 +169,7 @@ class Sessions:
         self._reading: dict[bytes, asyncio.Task[OpenSession | None]] = {}
         self._bytes = 0
         self.store_away_since: float | None = None
+        self.coherence = store.coherence
         store.listen(self._on_change)
 
     def __len__(self) -> int:
@@ -248,11 +249,8 @@ class Sessions:
 
     def believed(self, session: OpenSession) -> bool:
         """Whether the entry may be used without asking the store."""
-        return (
-            not session.stale
-            and self._store.coherent
-            and self._clock.monotonic() - session.read_at < self._policy.ttl_s
-        )
+        now = self._clock.monotonic()
+        return not session.stale and now < self.coherence.until and now - session.read_at < self._policy.ttl_s
 
     def bridgeable(self, session: OpenSession) -> bool:
         """Whether an unreadable store may be bridged with this entry for now."""

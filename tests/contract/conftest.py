@@ -9,6 +9,7 @@ time limits can be tested without waiting. A factory that lacks its server calls
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from proxy.shell.store.contract import Store
 from proxy.shell.store.memory import MemoryStore
 from proxy.shell.store.redis.link import Link
 from proxy.shell.store.redis.options import LinkOptions
+from proxy.shell.store.redis.primaries import Primaries
+from proxy.shell.store.redis.steadfast import SteadfastStore
 from proxy.shell.store.redis.store import RedisStore
 from proxy.shell.store.sqlite import SqliteStore
 from tests.contract.rigs import redis_url
@@ -46,13 +49,23 @@ async def sqlite(clock: Clock, directory: Path) -> AsyncGenerator[Store]:
         await store.close()
 
 
-def on_redis(kind: str) -> Factory:
-    """One Redis for all tests, a prefix of its own for each."""
+def on_redis(kind: str, *, plain: bool = False) -> Factory:
+    """One Redis for all tests, a prefix of its own for each.
+
+    Args:
+        plain: without the memory that mends what a failover loses: it holds random calls, whose
+            histories no run of the product could have, for losses.
+    """
 
     @asynccontextmanager
     async def factory(clock: Clock, directory: Path) -> AsyncGenerator[Store]:
-        link = Link(LinkOptions(redis_address(redis_url(kind)), timeout_s=20.0))
-        store = RedisStore(link, prefix=f"{random_id()}:", clock=clock)
+        primaries = Primaries(one=kind != "cluster", monotonic=time.monotonic)
+        link = Link(LinkOptions(redis_address(redis_url(kind)), timeout_s=20.0), primaries)
+        prefix = f"{random_id()}:"
+        if plain:
+            store = RedisStore(link, prefix=prefix, clock=clock)
+        else:
+            store = SteadfastStore(link, primaries, prefix=prefix, clock=clock)
         try:
             yield store
         finally:

@@ -19,11 +19,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from proxy.core.session import INTENT_KEEP_S, LEASE_S, OutcomeKind
 from proxy.shell.store.contract import Store
-from tests.contract.conftest import FACTORIES
+from tests.contract.conftest import FACTORIES, Factory, on_redis
 from tests.contract.sessions import ask, new_record, outcome, reply
 from tests.fakes import START, Clock
 
-OTHERS = ["sqlite", "redis"]
+OTHERS: list[Factory] = [FACTORIES["sqlite"], on_redis("single", plain=True)]
 
 keys = st.sampled_from(["k1", "k2"])
 attempts = st.sampled_from([f"a{n}" for n in range(5)])
@@ -43,8 +43,8 @@ class SideBySide(RuleBasedStateMachine):
         self.scopes: list[AbstractAsyncContextManager[Store]] = []
         self.stores: list[Store] = []
         self.told: list[list[str]] = []
-        for name in ["memory", *OTHERS]:
-            scope = FACTORIES[name](self.clock, Path(self.directory.name))
+        for factory in [FACTORIES["memory"], *OTHERS]:
+            scope = factory(self.clock, Path(self.directory.name))
             self.scopes.append(scope)
             store = self.runner.run(scope.__aenter__())
             heard: list[str] = []

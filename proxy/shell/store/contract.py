@@ -25,6 +25,7 @@ from proxy.core.answers import (
     Unresolved,
 )
 from proxy.core.session import Outcome, Record
+from proxy.shell.store.coherence import Coherence
 
 __all__ = [
     "Ask",
@@ -46,11 +47,13 @@ class Store(Protocol):
     """See the module's docstring. Times in and out are store time unless said otherwise."""
 
     @property
-    def coherent(self) -> bool:
-        """Whether changes made elsewhere reach `listen`'s callback at once (§ cache).
+    def coherence(self) -> Coherence:
+        """Until when changes made elsewhere are known to have reached `listen`'s callbacks."""
+        ...
 
-        Embedded stores: always, since every change is made by this process.
-        """
+    @property
+    def problem(self) -> str:
+        """What is wrong with the store just now, in one word; "" while it answers."""
         ...
 
     def listen(self, on_change: Callable[[str], None]) -> None:

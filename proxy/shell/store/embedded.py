@@ -21,6 +21,7 @@ from proxy.core.answers import (
 )
 from proxy.core.record import Row
 from proxy.core.session import Outcome, Record
+from proxy.shell.store.coherence import Coherence
 from proxy.shell.store.listeners import Listeners
 
 Answer = TypeVar("Answer")
@@ -36,10 +37,11 @@ class EmbeddedStore:
 
     def __init__(self) -> None:
         self._listeners = Listeners()
+        self.coherence = Coherence()
 
     @property
-    def coherent(self) -> bool:
-        return True
+    def problem(self) -> str:
+        return ""  # whoever asks finds out
 
     def listen(self, on_change: Callable[[str], None]) -> None:
         self._listeners.add(on_change)

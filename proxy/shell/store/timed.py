@@ -21,6 +21,7 @@ from proxy.core.answers import (
 )
 from proxy.core.session import Outcome, Record
 from proxy.errors import StoreUnavailable
+from proxy.shell.store.coherence import Coherence
 from proxy.shell.store.contract import Store
 
 T = TypeVar("T")
@@ -39,8 +40,12 @@ class TimedStore:
         self._report = report
 
     @property
-    def coherent(self) -> bool:
-        return self._inner.coherent
+    def coherence(self) -> Coherence:
+        return self._inner.coherence
+
+    @property
+    def problem(self) -> str:
+        return self._inner.problem
 
     def listen(self, on_change: Callable[[str], None]) -> None:
         self._inner.listen(on_change)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from redis import exceptions as foreign
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
@@ -22,6 +22,7 @@ from redis.backoff import NoBackoff
 
 from proxy.errors import StoreUnavailable
 from proxy.shell.store.redis.options import LinkOptions
+from proxy.shell.store.redis.primaries import Primaries
 from proxy.shell.store.redis.scripts import Script
 from proxy.shell.store.redis.trouble import Complaints, translated
 
@@ -43,7 +44,17 @@ class Call:
 
     script: Script
     key: str
-    args: tuple[str | bytes | float, ...]
+    args: tuple[str | bytes, ...]
+
+    @property
+    def short(self) -> tuple[Any, ...]:
+        """The command, for a server that knows the script."""
+        return ("EVALSHA", self.script.digest, 1, self.key, *self.args)
+
+    @property
+    def long(self) -> tuple[Any, ...]:
+        """The command, for one that does not."""
+        return ("EVAL", self.script.source, 1, self.key, *self.args)
 
 
 class Link:
@@ -51,70 +62,152 @@ class Link:
 
     Args:
         options: how to reach it.
+        primaries: learns who answers.
     """
 
-    def __init__(self, options: LinkOptions) -> None:
-        self._options = options
-        self._timeout_s = options.timeout_s
+    def __init__(self, options: LinkOptions, primaries: Primaries) -> None:
+        self.timeout_s = options.timeout_s
+        self.clustered = options.address.kind == "cluster"
+        self._wait_replicas = options.wait_replicas
         self._places = asyncio.Semaphore(AT_ONCE)
+        self._seen = primaries
+        self._mute = False
         self.complaints = Complaints()
-        self.client: Any = _client(options)
+        self.client: Any = _client(options, primaries)
 
-    @property
-    def clustered(self) -> bool:
-        return self._options.address.kind == "cluster"
+    # -- scripts --
 
-    async def run(self, call: Call) -> list[Any]:
+    async def run(self, call: Call, *, safely: bool = False) -> list[Any]:
         """Run one script.
+
+        Args:
+            safely: wait until as many replicas have it as the operator wants. That they do not is
+                logged; the reply's last element says whether they had it.
 
         Raises:
             StoreUnavailable: it may have run or not.
         """
-        reply = (await self.run_all([call]))[0]
+        wait = self._wait_replicas if safely else 0
+        reply = (await self.run_all([call], wait=wait))[0]
         if isinstance(reply, StoreUnavailable):
             raise reply
         return reply
 
-    async def run_all(self, calls: Sequence[Call]) -> list[Any]:
+    async def run_all(self, calls: Sequence[Call], *, wait: int = 0) -> list[Any]:
         """Run several scripts in one round trip (one for each node); an error is its call's answer."""
-        digests = [("EVALSHA", call.script.digest, 1, call.key, *call.args) for call in calls]
-        replies = await self.send(digests)
+        replies = await self._send([call.short for call in calls], wait)
         forgotten = [index for index, reply in enumerate(replies) if isinstance(reply, foreign.NoScriptError)]
         if forgotten:
             # EVAL runs the script and teaches it to the server: after a flush, a restart, a failover.
-            sources = [
-                ("EVAL", calls[index].script.source, 1, calls[index].key, *calls[index].args)
-                for index in forgotten
-            ]
-            for index, reply in zip(forgotten, await self.send(sources), strict=True):
+            again = await self._send([calls[index].long for index in forgotten], wait)
+            for index, reply in zip(forgotten, again, strict=True):
                 replies[index] = reply
         return [self._judged(reply) for reply in replies]
 
-    async def send(self, commands: Sequence[tuple[Any, ...]], **options: Any) -> list[Any]:
-        """Send commands in one pipeline; replies and Redis's own errors in the same order.
-
-        Args:
-            options: for the cluster's client, where a command names no key.
-        """
-        try:
-            async with asyncio.timeout(self._timeout_s), self._places:
-                pipe = (
-                    self.client.pipeline(transaction=False) if not self.clustered else self.client.pipeline()
-                )
-                for command in commands:
-                    pipe.execute_command(*command, **options)
-                return await pipe.execute(raise_on_error=False)
-        except (foreign.RedisError, foreign.RedisClusterException, OSError, TimeoutError) as error:
-            return [error] * len(commands)
+    def noted(self, error: Exception) -> None:
+        """Something else than a script failed: the log and the metrics learn it."""
+        self._judged(error)
 
     def _judged(self, reply: Any) -> Any:
         """A reply as it is, an error in our words; either way the log learns how Redis is."""
         if isinstance(reply, Exception):
-            word, ours = translated(reply, self._timeout_s)
+            if isinstance(reply, foreign.ConnectionError):
+                self._seen.broke()
+            word, ours = translated(reply, self.timeout_s)
             self.complaints.failed(word, ours)
             return ours
         self.complaints.succeeded()
         return reply
+
+    async def _send(self, commands: Sequence[tuple[Any, ...]], wait: int = 0) -> list[Any]:
+        """Send commands of scripts together; replies and Redis's own errors in the same order.
+
+        Args:
+            wait: replicas to wait for, behind the one command that there is then.
+        """
+        try:
+            async with asyncio.timeout(self.timeout_s), self._places:
+                await self.ready()
+                pipe = self.client.pipeline() if self.clustered else self.client.pipeline(transaction=False)
+                for command in commands:
+                    pipe.execute_command(*command)
+                if wait:
+                    self._wait_behind(pipe, commands[0], wait)
+                replies: list[Any] = await pipe.execute(raise_on_error=False)
+                if self.clustered:
+                    await self._follow_failover(commands, replies)
+                if wait and isinstance(replies[0], list):
+                    replies[0] = [*cast("list[Any]", replies[0]), self._confirmed(replies[1], wait)]
+                return replies[: len(commands)]
+        except (foreign.RedisError, foreign.RedisClusterException, OSError, TimeoutError) as error:
+            return [error] * len(commands)
+
+    async def _follow_failover(self, commands: Sequence[tuple[Any, ...]], replies: list[Any]) -> None:
+        """A node that has gone: one by one the client looks for its heir. Every script may run twice."""
+        for index, command in enumerate(commands):
+            if isinstance(replies[index], (foreign.ConnectionError, foreign.ClusterDownError)):
+                try:
+                    replies[index] = await self.client.execute_command(*command)
+                except foreign.RedisError as error:
+                    replies[index] = error
+        self._seen.serve(frozenset(node.name for node in self.client.get_primaries()))
+
+    # -- replicas --
+
+    def _wait_behind(self, pipe: Any, command: tuple[Any, ...], wait: int) -> None:
+        ms = int(min(1.0, self.timeout_s / 2) * 1000)
+        if self.clustered:
+            # WAIT speaks of the writes of its own connection: to the same node, in the same pipeline.
+            node = self.client.get_node_from_key(command[3])
+            pipe.execute_command("WAIT", wait, ms, target_nodes=[node])
+        else:
+            pipe.execute_command("WAIT", wait, ms)
+
+    def _confirmed(self, reply: Any, wait: int) -> bool:
+        if isinstance(reply, int) and reply >= wait:
+            return True
+        have = reply if isinstance(reply, int) else 0
+        log.warning("replicas_behind", extra={"wanted": wait, "have": have})
+        return False
+
+    # -- for the subscription --
+
+    async def ready(self) -> None:
+        """Find the nodes of a cluster; others are found by connecting."""
+        if self.clustered:
+            await self.client.initialize()
+            self._seen.serve(frozenset(node.name for node in self.client.get_primaries()))
+
+    def primaries(self) -> list[str]:
+        """Names of those who take writes, as far as known; one without a name where there is no cluster."""
+        if self.clustered:
+            return [node.name for node in self.client.get_primaries()]
+        return [""]
+
+    async def publish(self, primary: str, channel: str, text: str) -> None:
+        """Publish through one primary; a failure is only noted. It waits behind nothing else."""
+        options: dict[str, Any] = {}
+        if primary:
+            options["target_nodes"] = [self.client.get_node(node_name=primary)]
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                reply: Any = await self.client.execute_command("PUBLISH", channel, text, **options)
+        except (foreign.RedisError, foreign.RedisClusterException, OSError, TimeoutError) as error:
+            if isinstance(error, foreign.NoPermissionError):
+                if not self._mute:
+                    log.error("cannot_publish", extra={"detail": f"grant the user +publish on {channel}"})
+                    self._mute = True
+                return
+            reply = error
+        self._judged(reply)
+
+    async def ask(self, *command: Any) -> Any:
+        """One command of an operator's question, with its errors in our words (`StoreUnavailable`)."""
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                return await self.client.execute_command(*command)
+        except (foreign.RedisError, foreign.RedisClusterException, OSError, TimeoutError) as error:
+            raise translated(error, self.timeout_s)[1] from error
 
     async def close(self) -> None:
         """Drop every connection."""
@@ -124,7 +217,7 @@ class Link:
             log.debug("store_close_failed", extra={"detail": type(error).__name__})
 
 
-def _client(options: LinkOptions) -> Any:
+def _client(options: LinkOptions, primaries: Primaries) -> Any:
     address = options.address
     common: dict[str, Any] = {
         "username": address.username or None,
@@ -151,10 +244,12 @@ def _client(options: LinkOptions) -> Any:
                 port=address.hosts[0][1],
                 db=address.db,
                 retry=_once_more(),
+                redis_connect_func=primaries.greet,
                 **common,
                 **tls,
             )
-            return Redis(connection_pool=pool)
+            client: Any = Redis(connection_pool=pool)
+            return client
         case "sentinel":
             sentinels: Any = Sentinel(
                 address.hosts,
@@ -175,12 +270,13 @@ def _client(options: LinkOptions) -> Any:
                 max_connections=2 * AT_ONCE,
                 db=address.db,
                 retry=_once_more(),
+                redis_connect_func=primaries.greet,
                 ssl=address.tls,
                 **common,
                 **tls,
             )
         case "cluster":
-            return RedisCluster(
+            cluster: Any = RedisCluster(
                 startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
                 require_full_coverage=False,
                 max_connections=2 * AT_ONCE,
@@ -189,6 +285,13 @@ def _client(options: LinkOptions) -> Any:
                 **common,
                 **tls,
             )
+            # Its constructor has no place for a connect hook; its connections take one all the same.
+            for kwargs in (
+                cluster.connection_kwargs,
+                *(node.connection_kwargs for node in cluster.startup_nodes),
+            ):
+                kwargs["redis_connect_func"] = primaries.greet
+            return cluster
 
 
 def _once_more() -> Retry:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -30,10 +31,11 @@ from proxy.core.answers import (
 from proxy.core.seal import random_id
 from proxy.core.session import INTENT_KEEP_S, Outcome, Record, unresolved
 from proxy.errors import StoreUnavailable
+from proxy.shell.store.coherence import Coherence
 from proxy.shell.store.listeners import Listeners
+from proxy.shell.store.redis.channel import Channel
 from proxy.shell.store.redis.codec import lease_until, pack_outcome, pack_record, unpack_record
 from proxy.shell.store.redis.link import Call, Link
-from proxy.shell.store.redis.options import LinkOptions
 from proxy.shell.store.redis.scripts import script
 
 log = logging.getLogger("nightporter.store")
@@ -45,15 +47,26 @@ BATCH = 128
 
 
 class RedisStore:
-    """See the module's docstring.
+    """See the module's docstring. `start` before use.
 
     Args:
         link: the connections.
         prefix: of every key and channel.
+        monotonic: this process's clock that never jumps.
         clock: the store's time in tests; None = Redis's own.
+
+    Attributes:
+        coherence: until when changes made elsewhere are known to have been heard.
     """
 
-    def __init__(self, link: Link, *, prefix: str = "np:", clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        link: Link,
+        *,
+        prefix: str = "np:",
+        monotonic: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
         self._link = link
         self._prefix = prefix
         self._clock = clock
@@ -61,10 +74,25 @@ class RedisStore:
         self._listeners = Listeners()
         self._reads: list[tuple[str, asyncio.Future[Snapshot]]] = []
         self._running: set[asyncio.Task[Any]] = set()
+        self._steady: list[asyncio.Task[None]] = []
+        self.coherence = Coherence(0.0)
+        self._channel = Channel(
+            link,
+            prefix=prefix,
+            sender=self._sender,
+            coherence=self.coherence,
+            monotonic=monotonic,
+            heard=self._heard,
+            renewed=lambda: self._listeners.tell(""),
+        )
+
+    def start(self) -> None:
+        """Subscribe, until `close`. Redis may be away."""
+        self._steady.append(asyncio.get_running_loop().create_task(self._channel.run()))
 
     @property
-    def coherent(self) -> bool:
-        return False
+    def problem(self) -> str:
+        return self._link.complaints.word
 
     def listen(self, on_change: Callable[[str], None]) -> None:
         self._listeners.add(on_change)
@@ -86,12 +114,15 @@ class RedisStore:
 
     async def acquire(self, key: str, ask: Ask) -> Granted | Changed | Held | FailedLately | Gone:
         reply = await self._write(
-            "acquire", key, ask.attempt, ask.holder, ask.gen, ask.rt, repr(ask.lease_s), repr(INTENT_KEEP_S)
+            "acquire",
+            key,
+            *(ask.attempt, ask.holder, ask.gen, ask.rt, repr(ask.lease_s), repr(INTENT_KEEP_S)),
+            safely=ask.durable,
         )
         now = float(reply[1])
         match reply[0]:
             case b"gone":
-                return Gone(reply[3].decode(), now)
+                return _gone(reply)
             case b"held":
                 return Held(lease_until(reply[3]) - now, now)
             case b"changed":
@@ -102,6 +133,11 @@ class RedisStore:
                 assert outcome is not None
                 return FailedLately(outcome, record, now)
             case _:
+                if reply[-1] is False:
+                    await self.abandon(key, ask.attempt, None)
+                    raise StoreUnavailable(
+                        "Redis's replicas did not confirm a lease in time: bring them back"
+                    )
                 return Granted(_record(reply), now)
 
     async def renew(self, key: str, attempt: str, lease_s: float) -> bool:
@@ -112,18 +148,14 @@ class RedisStore:
         reply = await self._write(
             "commit",
             key,
-            write.attempt,
-            write.consumed_rt,
-            write.acquired_gen,
-            write.tokens,
-            write.rt,
-            repr(write.due),
-            pack_outcome(write.outcome),
+            *(write.attempt, write.consumed_rt, write.acquired_gen, write.tokens, write.rt),
+            *(repr(write.due), pack_outcome(write.outcome)),
+            safely=True,
         )
         now = float(reply[1])
         match reply[0]:
             case b"gone":
-                return Gone(reply[3].decode(), now)
+                return _gone(reply)
             case b"changed":
                 return Changed(_record(reply), now)
             case _:
@@ -140,7 +172,7 @@ class RedisStore:
         now = float(reply[1])
         match reply[0]:
             case b"gone":
-                return Gone(reply[3].decode(), now)
+                return _gone(reply)
             case b"changed":
                 return Changed(_record(reply), now)
             case b"unresolved":
@@ -158,7 +190,7 @@ class RedisStore:
         await self._write("touch", key, repr(seen))
 
     async def end(self, key: str, reason: str, keep_s: float) -> Record | None:
-        reply = await self._write("end", key, reason, repr(keep_s))
+        reply = await self._write("end", key, reason, repr(keep_s), safely=True)
         return _record(reply) if reply[0] == b"ended" else None
 
     async def spend_flow(self, flow_id: str, keep_s: float) -> bool:
@@ -172,6 +204,9 @@ class RedisStore:
         return [tuple(words.decode().split()) for words in reply[3:]]
 
     async def close(self) -> None:
+        for task in self._steady:
+            task.cancel()
+        await asyncio.gather(*self._steady, return_exceptions=True)
         if self._running:
             await asyncio.wait(self._running)
         await self._link.close()
@@ -185,12 +220,12 @@ class RedisStore:
     def _session(self, key: str) -> str:
         return f"{self._prefix}{{{key}}}"
 
-    async def _write(self, name: str, key: str, *args: str | bytes) -> list[Any]:
-        return await self._whole(self._written(key, self._call(name, self._session(key), *args)))
+    async def _write(self, name: str, key: str, *args: str | bytes, safely: bool = False) -> list[Any]:
+        return await self._whole(self._written(key, self._call(name, self._session(key), *args), safely))
 
-    async def _written(self, key: str, call: Call) -> list[Any]:
+    async def _written(self, key: str, call: Call, safely: bool) -> list[Any]:
         try:
-            reply = await self._link.run(call)
+            reply = await self._link.run(call, safely=safely)
         except StoreUnavailable:
             # It may have happened: whoever holds something of this session reads it again.
             self._listeners.tell(key)
@@ -227,6 +262,10 @@ class RedisStore:
             except StoreUnavailable as error:
                 future.set_exception(error)
 
+    def _heard(self, words: list[str]) -> None:
+        """Another process's message: a key, and the reason if its session is over."""
+        self._listeners.tell(words[0])
+
 
 def _record(reply: list[Any]) -> Record:
     try:
@@ -236,6 +275,5 @@ def _record(reply: list[Any]) -> Record:
         raise StoreUnavailable("Redis holds a session that a newer version wrote, or damaged") from error
 
 
-def open_redis(options: LinkOptions) -> RedisStore:
-    """A store on this Redis. Nothing is asked of it yet."""
-    return RedisStore(Link(options), prefix=options.prefix)
+def _gone(reply: list[Any]) -> Gone:
+    return Gone(reply[3].decode(), float(reply[1]))

@@ -16,6 +16,9 @@ log = logging.getLogger("nightporter.store")
 REPEAT_S = 30.0
 """A trouble that lasts is logged again after this long."""
 
+WELL_S = 1.0
+"""Redis is well again when nothing has failed for so long."""
+
 # Beginning of Redis's error text → (one word, what it means and what to do).
 _REPLIES: tuple[tuple[str, str, str], ...] = (
     ("WRONGPASS", "wrong_password", "refuses the user or the password: correct them in the store's URL"),
@@ -114,7 +117,8 @@ class Complaints:
         self._clock = clock
         self._word = ""
         self._since = 0.0
-        self._said_at = 0.0
+        self._said_at: dict[str, float] = {}
+        self._failed_at = 0.0
 
     @property
     def word(self) -> str:
@@ -123,16 +127,18 @@ class Complaints:
 
     def failed(self, word: str, error: StoreUnavailable) -> None:
         """Something failed: logged if it is new, or if it has lasted."""
-        now = self._clock()
+        now = self._failed_at = self._clock()
         if not self._word:
             self._since = now
-        if word != self._word or now - self._said_at >= REPEAT_S:
-            self._word, self._said_at = word, now
+        self._word = word
+        if now - self._said_at.get(word, -REPEAT_S) >= REPEAT_S:
+            self._said_at[word] = now
             log.error("store_unavailable", extra={"reason": word, "detail": error.detail})
 
     def succeeded(self) -> None:
-        """Redis answered."""
-        if self._word:
+        """Redis answered. While other commands fail (a replica reads, but takes no writes) it is not well."""
+        if self._word and self._clock() - self._failed_at >= WELL_S:
             away_s = round(self._clock() - self._since, 1)
             log.info("store_back", extra={"reason": self._word, "away_s": away_s})
             self._word = ""
+            self._said_at.clear()

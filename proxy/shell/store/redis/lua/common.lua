@@ -64,8 +64,12 @@ local function tell(message)
   redis.pcall('PUBLISH', ARGV[2], ARGV[3] .. ' ' .. message)
 end
 
+local function name()
+  return string.match(KEY, '{(.*)}')
+end
+
 local function changed()
-  tell(string.match(KEY, '{(.*)}'))
+  tell(name())
 end
 
 local function whole(word, m, told)

@@ -15,5 +15,5 @@ if NOW >= m.zd then
 else
   save(m)
 end
-changed()
+tell(name() .. ' ' .. m.z)
 return before

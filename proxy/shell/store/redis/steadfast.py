@@ -1,0 +1,202 @@
+"""The Redis store that outlives a failover: what was acknowledged and then lost is written again.
+
+Redis replicates behind its answers, so a new primary may lack the last writes. See `memory.py`
+for what is remembered and `primaries.py` for how a change is noticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from proxy.core.answers import (
+    Ask,
+    Changed,
+    Commit,
+    Committed,
+    Condemned,
+    FailedLately,
+    Gone,
+    Granted,
+    Held,
+    Snapshot,
+    Unresolved,
+)
+from proxy.core.session import Ended, Outcome, Record
+from proxy.errors import StoreUnavailable
+from proxy.shell.store.redis.link import Link
+from proxy.shell.store.redis.memory import Memory
+from proxy.shell.store.redis.options import LinkOptions
+from proxy.shell.store.redis.primaries import Primaries
+from proxy.shell.store.redis.store import BATCH, RedisStore
+
+log = logging.getLogger("nightporter.store")
+
+AGAIN_S = 0.2
+"""Pause before another look at what was written, while Redis does not answer."""
+
+
+class SteadfastStore(RedisStore):
+    """See the module's docstring.
+
+    Args:
+        link, prefix, monotonic, clock: see `RedisStore`.
+        primaries: knows when a failover may have lost something.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        primaries: Primaries,
+        *,
+        prefix: str = "np:",
+        monotonic: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        super().__init__(link, prefix=prefix, monotonic=monotonic, clock=clock)
+        self._primaries = primaries
+        self._memory = Memory(monotonic)
+        self._look = asyncio.Event()
+        primaries.changed = self._look.set
+
+    def start(self) -> None:
+        """Subscribe, and watch for failovers, until `close`. Redis may be away."""
+        super().start()
+        self._steady.append(asyncio.get_running_loop().create_task(self._repair()))
+
+    # -- operations --
+
+    async def read(self, key: str) -> Snapshot:
+        snapshot = await super().read(key)
+        if snapshot.record is None:
+            return snapshot
+        return Snapshot(await self._restored(key, snapshot.record), snapshot.now)
+
+    async def acquire(self, key: str, ask: Ask) -> Granted | Changed | Held | FailedLately | Gone:
+        while True:
+            if hold_s := self._primaries.hold_s:
+                # Those who remember what the failover lost write it again first.
+                await asyncio.sleep(hold_s)
+            answer = await super().acquire(key, ask)
+            if not self._primaries.hold_s:  # else it was found out on the way: ask again, as the same attempt
+                break
+        match answer:
+            case Granted():
+                newer = await self._restored(key, answer.record)
+                if newer.gen == answer.record.gen and not newer.tombstone:
+                    return answer
+                await self.abandon(key, ask.attempt, None)
+                return Changed(newer, answer.now)
+            case Changed():
+                return Changed(await self._restored(key, answer.record), answer.now)
+            case Gone():
+                return self._noted(key, answer)
+            case _:
+                return answer
+
+    async def commit(self, key: str, write: Commit) -> Committed | Changed | Gone:
+        while True:
+            self._memory.sends(key, write)
+            answer = await super().commit(key, write)
+            match answer:
+                case Committed():
+                    self._memory.wrote(key, write)
+                    return answer
+                case Gone():
+                    return self._noted(key, answer)
+                case Changed(record):
+                    if not self._memory.follows(key, record.gen, write):
+                        self._memory.saw(key, record)
+                        return answer
+            # The store went back behind the version that this reply came from: over the ancestor then.
+            log.warning("store_went_back", extra={"session": key[:12]})
+            write = _over(write, record)
+
+    async def condemn(
+        self, key: str, attempt: str, gen: str, outcome: Outcome
+    ) -> Condemned | Unresolved | Changed | Gone:
+        answer = await super().condemn(key, attempt, gen, outcome)
+        match answer:
+            case Changed():
+                return Changed(await self._restored(key, answer.record), answer.now)
+            case Gone():
+                return self._noted(key, answer)
+            case _:
+                return answer
+
+    async def end(self, key: str, reason: str, keep_s: float) -> Record | None:
+        before = await super().end(key, reason, keep_s)
+        if before is not None:
+            self._memory.ended(key, before.tombstone or reason, keep_s)
+        return before
+
+    # -- what others did, and what a failover lost --
+
+    def _heard(self, words: list[str]) -> None:
+        if len(words) > 1:
+            self._memory.ended(words[0], words[1])
+        super()._heard(words)
+
+    def _noted(self, key: str, gone: Gone) -> Gone:
+        if gone.reason != Ended.ABSENT:
+            self._memory.ended(key, gone.reason)
+        return gone
+
+    async def _restored(self, key: str, record: Record) -> Record:
+        """The record as it ought to be: what we know that a failover lost is written again.
+
+        Raises:
+            StoreUnavailable: something is lost and could not be written.
+        """
+        memory = self._memory
+        if record.tombstone:
+            memory.ended(key, record.tombstone)
+            return record
+        if ending := memory.returned(key):
+            log.warning("ending_said_again", extra={"session": key[:12], "reason": ending.reason})
+            await super().end(key, ending.reason, ending.keep_s)
+            return replace(record, tombstone=ending.reason, intents=())
+        write = memory.lost(key, record)
+        if write is None:
+            memory.saw(key, record)
+            return record
+        log.warning("commit_said_again", extra={"session": key[:12]})
+        answer = await super().commit(key, _over(write, record))
+        if isinstance(answer, Gone):
+            return replace(record, tombstone=self._noted(key, answer).reason, intents=())
+        return answer.record
+
+    async def _repair(self) -> None:
+        """After a change of primary, look at everything that we wrote or saw end lately."""
+        while True:
+            await self._look.wait()
+            self._look.clear()
+            self._listeners.tell("")
+            keys = [*self._memory.written(), *self._memory.endings()]
+            try:
+                for start in range(0, len(keys), BATCH):
+                    await asyncio.gather(*(self.read(key) for key in keys[start : start + BATCH]))
+            except StoreUnavailable:
+                await asyncio.sleep(AGAIN_S)
+                self._look.set()
+            except Exception:
+                log.exception("repair_failed")
+
+
+def _over(write: Commit, record: Record) -> Commit:
+    """The same tokens, written over this record."""
+    return dataclasses.replace(write, consumed_rt=record.rt, acquired_gen=record.gen)
+
+
+def open_redis(options: LinkOptions, monotonic: Callable[[], float]) -> SteadfastStore:
+    """A store on this Redis, started; nothing waits for Redis to answer."""
+    primaries = Primaries(one=options.address.kind != "cluster", monotonic=monotonic)
+    link = Link(options, primaries)
+    store = SteadfastStore(link, primaries, prefix=options.prefix, monotonic=monotonic)
+    store.start()
+    return store
