@@ -158,7 +158,7 @@ async def open_store(settings: Settings, clock: SystemClock) -> Store:
 
 async def open_base(settings: Settings) -> Base:
     """Open what lives as long as the process."""
-    clock, telemetry = SystemClock(), Telemetry()
+    clock, telemetry = SystemClock(), Telemetry(log_requests=settings.access_log)
     store = TimedStore(await open_store(settings, clock), telemetry.store)
     journal = Journal(Path(settings.journal.dir)) if settings.journal.dir else None
     return Base(clock, StoreTime(clock), store, journal, telemetry, Background(), random_id())

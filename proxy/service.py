@@ -18,11 +18,12 @@ from proxy.core.headers import Trusted
 from proxy.core.timing import backoff_s
 from proxy.errors import ConfigError, ProxyError, StoreUnavailable
 from proxy.shell.announcer import Announcer
+from proxy.shell.auth_door import AuthDoor, Engine
 from proxy.shell.journal import Journal
 from proxy.shell.listening import bound
 from proxy.shell.op_client import OPClient
 from proxy.shell.operations import OperationsDoor
-from proxy.shell.pool import Upstreams
+from proxy.shell.path_metrics import families
 from proxy.shell.server import Server
 from proxy.shell.telemetry import set_up_logging
 from proxy.shell.watch import Watch
@@ -131,7 +132,8 @@ class Reloads:
 
 def _files(loaded: Loaded) -> tuple[str, ...]:
     settings = loaded.settings
-    files = [*loaded.files, settings.ca_file]
+    files = [*loaded.files, settings.ca_file, settings.tls.cert_file, settings.tls.key_file]
+    files += [settings.upstream_tls.ca_file, settings.upstream_tls.cert_file, settings.upstream_tls.key_file]
     if not settings.cookie_keys and settings.sqlite_path:
         files.append(key_file(settings))
     return tuple(path for path in files if path)
@@ -152,10 +154,12 @@ class Service:
         self._ready = False
         settings, telemetry = parts.settings, parts.base.telemetry
         policy = wiring.header_policy(settings)
+        self._tls = wiring.load_tls(settings)
         self._front = Server(
             parts.front,
             policy,
-            upstreams=wiring.app_pool(settings, policy),
+            upstreams=wiring.upstreams_of(settings, policy),
+            tls=self._tls,
             pages=lambda: pages(self.parts),
             limits=wiring.limits_of(settings),
             timeouts=wiring.timeouts_of(settings),
@@ -171,6 +175,15 @@ class Service:
             ),
             policy,
         )
+        self._auth: Server | None = None
+        if settings.forward_auth.listen:
+            self._auth = Server(
+                self._auth_door(parts),
+                policy,
+                limits=wiring.limits_of(settings),
+                timeouts=wiring.timeouts_of(settings),
+                on_done=telemetry.request,
+            )
         self._announcer = Announcer(
             parts.base.store,
             parts.base.replica,
@@ -181,6 +194,7 @@ class Service:
         telemetry.observed = lambda: {
             name: provider.observed for name, provider in self.parts.providers.items()
         }
+        telemetry.more.append(lambda: families(self._front))
         telemetry.gauges["nightporter_connections"] = (
             "Open connections from clients.",
             lambda: self._front.connections,
@@ -197,6 +211,12 @@ class Service:
         telemetry.gauges["nightporter_sessions_cached"] = ("Opened sessions.", lambda: len(parts.sessions))
         telemetry.gauges["nightporter_refreshes_running"] = ("Renewals now.", lambda: len(parts.flights))
 
+    @staticmethod
+    def _auth_door(parts: Parts) -> AuthDoor:
+        names = wiring.identity_headers(parts.settings).all_names
+        engine = Engine(parts.settings.forward_auth.engine)
+        return AuthDoor(engine, parts.front.admit, names, lambda host: parts.origins.of(host).url)
+
     @property
     def settings(self) -> Settings:
         """The configuration that is served."""
@@ -212,6 +232,11 @@ class Service:
         await self._operations.start(
             [bound("operations_listen", host=operations.host, port=operations.port, path=operations.path)]
         )
+        if self._auth is not None:
+            auth = settings.forward_auth_address
+            await self._auth.start(
+                [bound("forward_auth.listen", host=auth.host, port=auth.port, path=auth.path)]
+            )
         await self._front.start([bound("listen", host=front.host, port=front.port, path=front.path)])
         loop = asyncio.get_running_loop()
         self._running = [
@@ -244,16 +269,27 @@ class Service:
         """
         before = self.parts
         policy = wiring.header_policy(settings)
-        pool = wiring.app_pool(settings, policy)
+        upstreams = wiring.upstreams_of(settings, policy)
+        if self._tls is not None:
+            wiring.load_tls(settings, self._tls)
         self.parts = parts = join(settings, before.base, before)  # the last step that may refuse
         self._front.reconfigure(
             parts.front,
             policy,
             limits=wiring.limits_of(settings),
             timeouts=wiring.timeouts_of(settings),
-            upstreams=Upstreams(pool),
+            upstreams=upstreams,
             trusted=Trusted(settings.trusted_proxies),
         )
+        if self._auth is not None:
+            self._auth.reconfigure(
+                self._auth_door(parts),
+                policy,
+                limits=wiring.limits_of(settings),
+                timeouts=wiring.timeouts_of(settings),
+                upstreams=None,
+                trusted=Trusted(),
+            )
         kept = {id(provider.op) for provider in parts.providers.values()}
         for provider in before.providers.values():
             if id(provider.op) not in kept:
@@ -266,7 +302,8 @@ class Service:
         self._ready = False
         log.info("draining")
         began = time.monotonic()
-        await self._front.drain(timeout_s)
+        draining = [self._front, *([self._auth] if self._auth is not None else [])]
+        await asyncio.gather(*(server.drain(timeout_s) for server in draining))
         left_s = max(1.0, timeout_s - (time.monotonic() - began))
         lost = await parts.flights.drain(left_s)
         lost += await base.background.drain(5.0)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxy.config import Settings, Several
+from proxy.config.grammar import Address, upstream_address, upstream_rule
 from proxy.config.redis_address import redis_address
 from proxy.core.cookies import names_for
 from proxy.core.headers import HeaderPolicy
@@ -19,10 +20,11 @@ from proxy.core.logout import given_back
 from proxy.core.providers import Profile, Reuse, profile_for
 from proxy.core.session import Identity
 from proxy.core.timing import RefreshPolicy
+from proxy.errors import ConfigError, Problem
 from proxy.shell.aftercare import IdentityRules
 from proxy.shell.limits import Limits, Timeouts
 from proxy.shell.op_client import OPConfig
-from proxy.shell.pool import Pool
+from proxy.shell.pool import Pool, Upstreams
 from proxy.shell.server import make_pool
 from proxy.shell.sessions import Served, SessionPolicy
 from proxy.shell.store.redis.options import LinkOptions
@@ -127,6 +129,8 @@ def header_policy(settings: Settings) -> HeaderPolicy:
         settings.public_urls,
         identity=identity_headers(settings).names,
         authorization_from_us=settings.pass_authorization,
+        forwarded=settings.forwarded,
+        via=settings.via,
     )
 
 
@@ -194,6 +198,7 @@ def limits_of(settings: Settings) -> Limits:
         pool_size=given.pool_size,
         pool_queue=given.pool_queue,
         page_body_bytes=given.page_body_bytes,
+        min_rate_bytes=given.min_rate_bytes,
     )
 
 
@@ -204,21 +209,92 @@ def timeouts_of(settings: Settings) -> Timeouts:
         head_s=given.head_s,
         idle_s=given.idle_s,
         body_idle_s=given.body_idle_s,
+        slow_s=given.slow_s,
         connect_s=given.connect_s,
+        queue_s=given.queue_s,
+        upstream_idle_s=given.upstream_idle_s,
         first_byte_s=given.first_byte_s,
         tunnel_idle_s=given.tunnel_idle_s,
     )
 
 
-def app_pool(settings: Settings, policy: HeaderPolicy) -> Pool:
-    """Connections to the app; none is opened yet."""
-    address = settings.upstream_address
-    return make_pool(
-        policy,
-        host=address.host,
-        port=address.port,
-        path=address.path,
-        tls=ssl.create_default_context(cafile=settings.ca_file or None) if address.tls else None,
-        limits=limits_of(settings),
-        timeouts=timeouts_of(settings),
-    )
+def upstreams_of(settings: Settings, policy: HeaderPolicy) -> Upstreams | None:
+    """Connections to the apps; none is opened yet. None where an engine carries the traffic.
+
+    Raises:
+        ConfigError: a file of `upstream_tls` cannot be used.
+    """
+    if not settings.upstream:
+        return None
+    tls: dict[bool, ssl.SSLContext | None] = {False: None}
+
+    def pool(address: Address) -> Pool:
+        if address.tls not in tls:
+            tls[True] = _client_tls(settings)
+        return make_pool(
+            policy,
+            host=address.host,
+            port=address.port,
+            path=address.path,
+            tls=tls[address.tls],
+            server_name=settings.upstream_tls.server_name,
+            limits=limits_of(settings),
+            timeouts=timeouts_of(settings),
+        )
+
+    pools: dict[Address, Pool] = {}
+    rules: list[tuple[bytes, bytes, Pool]] = []
+    default = pools[settings.upstream_address] = pool(settings.upstream_address)
+    for rule, text in settings.upstreams.items():
+        host, prefix = upstream_rule(rule)
+        address = upstream_address(text)
+        if address not in pools:
+            pools[address] = pool(address)
+        rules.append((host.encode("ascii"), prefix.encode("ascii"), pools[address]))
+    return Upstreams(default, rules)
+
+
+def _client_tls(settings: Settings) -> ssl.SSLContext:
+    given = settings.upstream_tls
+    try:
+        context = ssl.create_default_context(cafile=given.ca_file or settings.ca_file or None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if given.cert_file:
+            context.load_cert_chain(given.cert_file, given.key_file)
+    except (OSError, ssl.SSLError):
+        raise ConfigError(
+            [
+                Problem(
+                    "upstream_tls",
+                    "a file of it cannot be used",
+                    "check that they are PEM, and belong together",
+                )
+            ]
+        ) from None
+    return context
+
+
+def load_tls(settings: Settings, context: ssl.SSLContext | None = None) -> ssl.SSLContext | None:
+    """The context to speak TLS to browsers with; None = plain.
+
+    Args:
+        context: used until now: it takes the files over, and the next handshake shows them.
+
+    Raises:
+        ConfigError: a file of `tls` cannot be used; the context is as it was.
+    """
+    given = settings.tls
+    if not given.cert_file:
+        return None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(given.cert_file, given.key_file)
+        if context is None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.set_alpn_protocols(["http/1.1"])
+        context.load_cert_chain(given.cert_file, given.key_file)
+    except (OSError, ssl.SSLError):
+        raise ConfigError(
+            [Problem("tls.cert_file", "no certificate that fits its key", "put both there at once")]
+        ) from None
+    return context

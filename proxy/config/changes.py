@@ -9,9 +9,9 @@ from msgspec.structs import replace
 from proxy.config.declaration import Settings
 from proxy.config.registry import Setting, declared
 
-NEEDS_RESTART = frozenset({"listen", "operations_listen", "journal.dir"}) | {
-    key for key in declared() if key.partition("_")[0] == "store"
-}
+NEEDS_RESTART = frozenset(
+    {"listen", "operations_listen", "journal.dir", "forward_auth.listen", "forward_auth.engine", "workers"}
+) | {key for key in declared() if key.partition("_")[0] == "store"}
 """What is opened once: listening sockets, the store, the journal's directory."""
 
 

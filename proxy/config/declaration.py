@@ -131,6 +131,15 @@ class Limits(Struct, frozen=True, kw_only=True):
     ] = 5
     flow_s: Annotated[float, _number("How long a sign-in may take.", 10, 3600)] = 600.0
     page_body_bytes: Annotated[int, _number("Longest body posted to our own pages.", 1024, MIB)] = 65_536
+    min_rate_bytes: Annotated[
+        int,
+        _number(
+            "What a client must bring of a body, and take of an answer, per second, measured over "
+            "`timeouts.slow_s`; 0 = any progress within `timeouts.body_idle_s`.",
+            0,
+            MIB,
+        ),
+    ] = 240
 
 
 class Timeouts(Struct, frozen=True, kw_only=True):
@@ -139,9 +148,18 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     head_s: Annotated[float, _number("A browser's request head, from its first byte.", 0.1, 600)] = 10.0
     idle_s: Annotated[float, _number("A kept-alive connection without a request.", 0.1, 3600)] = 75.0
     body_idle_s: Annotated[float, _number("Silence within a body, either way.", 0.1, DAY_S)] = 60.0
+    slow_s: Annotated[
+        float, _number("Over how long a client's pace is measured (`limits.min_rate_bytes`).", 1, 600)
+    ] = 10.0
     connect_s: Annotated[float, _number("Connecting to the app.", 0.1, 600)] = 5.0
+    queue_s: Annotated[
+        float, _number("Waiting for a connection to the app when all are taken; then a 503.", 0.1, 600)
+    ] = 5.0
     first_byte_s: Annotated[
         float, _number("The app's first byte after a request; then a 504.", 0.1, DAY_S)
+    ] = 60.0
+    upstream_idle_s: Annotated[
+        float, _number("An idle connection to the app is kept; less than the app itself keeps it.", 0, 3600)
     ] = 60.0
     tunnel_idle_s: Annotated[float, _number("Silence in a WebSocket or another tunnel.", 1, YEAR_S)] = 3600.0
     drain_s: Annotated[float, _number("Requests and renewals in flight at a stop; then cut.", 0, 3600)] = 30.0
@@ -166,6 +184,52 @@ class Several(Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         _say("A sign-in that comes from below one of these goes to this provider unasked.", "/admin/"),
     ] = ()
+
+
+class Tls(Struct, frozen=True, kw_only=True):
+    """TLS towards browsers, where it does not end before Nightporter. A renewed certificate is taken over."""
+
+    cert_file: Annotated[
+        str,
+        _say("PEM file of the certificate and its chain; empty = plain HTTP.", "/etc/nightporter/tls.crt"),
+    ] = ""
+    key_file: Annotated[str, _say("PEM file of its private key.", "/etc/nightporter/tls.key")] = ""
+
+
+class UpstreamTls(Struct, frozen=True, kw_only=True):
+    """TLS towards the app, for `https` upstreams."""
+
+    ca_file: Annotated[
+        str, _say("PEM file of the CAs to trust; empty = those of `ca_file`.", "/etc/ssl/app-ca.pem")
+    ] = ""
+    server_name: Annotated[
+        str, _say("Name to ask for (SNI) and to expect; empty = the upstream's host.", "app.internal")
+    ] = ""
+    cert_file: Annotated[
+        str, _say("PEM file of our client certificate and its chain.", "/etc/nightporter/client.crt")
+    ] = ""
+    key_file: Annotated[str, _say("PEM file of its private key.", "/etc/nightporter/client.key")] = ""
+
+
+class ForwardAuth(Struct, frozen=True, kw_only=True):
+    """Answering an engine that carries the traffic itself and asks about each request."""
+
+    listen: Annotated[
+        str,
+        _say(
+            "Where the engine asks, never reachable by anybody else; empty = off.",
+            "127.0.0.1:8082",
+            "unix:/run/np-auth.sock",
+        ),
+    ] = ""
+    engine: Annotated[
+        Literal["nginx", "traefik", "caddy", "haproxy", "envoy"],
+        _say(
+            "Who asks; it fixes the one place where the original URL is read from. `nginx`: "
+            "`X-Original-Method` and `X-Original-URI`; `traefik`, `caddy` and `haproxy`: "
+            "`X-Forwarded-Method`, `-Uri` and `-Host`; `envoy`: the request itself."
+        ),
+    ] = "nginx"
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -223,6 +287,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     upstream: Annotated[
         str, _say("The app. Required.", "http://127.0.0.1:9000", "https://app.internal", "unix:/run/app.sock")
     ] = ""
+    upstreams: Annotated[
+        dict[str, str],
+        _say(
+            "Further apps: `host/path` → address. The longest path that fits wins, one with a host first; "
+            "`upstream` serves the rest.",
+            {"/api/": "http://127.0.0.1:9001", "admin.example.com/": "https://admin.internal"},
+        ),
+    ] = field(default_factory=dict[str, str])
     public_urls: Annotated[
         tuple[str, ...],
         _say(
@@ -315,6 +387,10 @@ class Settings(Struct, frozen=True, kw_only=True):
             "/static/ /healthz",
         ),
     ] = ()
+    forwarded: Annotated[
+        bool, _say("Also write `Forwarded` (RFC 7239); `X-Forwarded-*` are always written.")
+    ] = False
+    via: Annotated[str, _say("Pseudonym to write `Via` with; empty = no `Via`.", "nightporter")] = ""
     trusted_proxies: Annotated[
         tuple[str, ...],
         _say("Networks whose `X-Forwarded-*` are believed.", "10.0.0.0/8 fd00::/8"),
@@ -330,6 +406,15 @@ class Settings(Struct, frozen=True, kw_only=True):
         bool,
         _say("Allow a plain-HTTP issuer or public URL that is not loopback. For trials only."),
     ] = False
+    access_log: Annotated[bool, _say("One log line for each request.")] = True
+    workers: Annotated[
+        int,
+        _number(
+            "Processes that share the listening sockets, one core each; more than one needs a Redis store.",
+            1,
+            256,
+        ),
+    ] = 1
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _say("Least severity that is logged.")
     ] = "info"
@@ -340,6 +425,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
     providers: dict[str, Several] = field(default_factory=dict[str, Several])
+    tls: Tls = field(default_factory=Tls)
+    upstream_tls: UpstreamTls = field(default_factory=UpstreamTls)
+    forward_auth: ForwardAuth = field(default_factory=ForwardAuth)
 
     @property
     def public_url(self) -> str:
@@ -357,6 +445,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def upstream_address(self) -> Address:
         return upstream_address(self.upstream)
+
+    @property
+    def forward_auth_address(self) -> Address:
+        return listen_address(self.forward_auth.listen)
 
     @property
     def sqlite_path(self) -> str:

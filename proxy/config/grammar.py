@@ -51,6 +51,26 @@ def upstream_address(text: str) -> Address:
     return Address(url.hostname or "", url.port or (443 if tls else 80), "", tls)
 
 
+def upstream_rule(text: str) -> tuple[str, str]:
+    """Read ``/path/``, ``host/`` or ``host/path``: host ("" = any) and path prefix ("" = all).
+
+    Raises:
+        ValueError: it is neither.
+    """
+    host, slash, rest = text.partition("/")
+    if not slash:
+        raise ValueError("no path; a host alone is written host/")
+    if not re.fullmatch(r"(?:[A-Za-z0-9_~-][A-Za-z0-9._~-]*(?:/|$))*", rest):
+        raise ValueError("not a plain path")
+    if host:
+        name, _, port = host.partition(":")
+        _host(name)
+        if ":" in host and not (port.isascii() and port.isdigit()):
+            raise ValueError("not a port")
+    path = "/" + rest.rstrip("/")
+    return host.lower(), "" if path == "/" else path
+
+
 def web_url(text: str) -> SplitResult:
     """Read an absolute http(s) URL without credentials; whatever urlsplit forgives is refused."""
     if _UNSEEN.search(text) or "\\" in text or not text.isascii():

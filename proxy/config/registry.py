@@ -9,7 +9,19 @@ from typing import Any, Literal, get_args, get_origin
 from msgspec import NODEFAULT, Meta, Struct
 from msgspec.structs import fields
 
-from proxy.config.declaration import Cache, Journal, Limits, Op, Refresh, Settings, Several, Timeouts
+from proxy.config.declaration import (
+    Cache,
+    ForwardAuth,
+    Journal,
+    Limits,
+    Op,
+    Refresh,
+    Settings,
+    Several,
+    Timeouts,
+    Tls,
+    UpstreamTls,
+)
 from proxy.config.secret import Secret, SecretUrl
 
 GROUPS: dict[str, type[Struct]] = {
@@ -19,6 +31,9 @@ GROUPS: dict[str, type[Struct]] = {
     "journal": Journal,
     "limits": Limits,
     "timeouts": Timeouts,
+    "tls": Tls,
+    "upstream_tls": UpstreamTls,
+    "forward_auth": ForwardAuth,
 }
 
 NOT_PLAIN = frozenset({"providers", "settings"})

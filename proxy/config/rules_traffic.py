@@ -5,11 +5,20 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import ssl
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from proxy.config.declaration import Settings
-from proxy.config.grammar import TOKEN, decode_keys, listen_address, origin, upstream_address, web_url
+from proxy.config.grammar import (
+    TOKEN,
+    decode_keys,
+    listen_address,
+    origin,
+    upstream_address,
+    upstream_rule,
+    web_url,
+)
 from proxy.config.rules import plain_allowed, reads, short
 from proxy.errors import Problem
 
@@ -24,16 +33,78 @@ _OWN_FIELDS = frozenset(
 )
 
 
-@reads("upstream")
+@reads("upstream", "forward_auth.listen")
 def _upstream(settings: Settings) -> Iterator[Problem]:
     remedy = "write http://host:port, https://host or unix:/path of the app, without a path behind the port"
     if not settings.upstream:
-        yield Problem("upstream", "not set", remedy)
+        if not settings.forward_auth.listen:  # there, the engine carries the traffic
+            yield Problem("upstream", "not set", remedy)
         return
     try:
         upstream_address(settings.upstream)
     except ValueError as error:
         yield Problem("upstream", f"not an address of the app ({error})", remedy)
+
+
+@reads("upstreams", "upstream")
+def _upstreams(settings: Settings) -> Iterator[Problem]:
+    seen: set[tuple[str, str]] = set()
+    for rule, address in settings.upstreams.items():
+        remedy = 'write host/path = address, e.g. "/api/" = "http://127.0.0.1:9001"'
+        try:
+            where = upstream_rule(rule)
+        except ValueError as error:
+            yield Problem("upstreams", f"{short(rule)}, {error}", remedy)
+            continue
+        try:
+            upstream_address(address)
+        except ValueError as error:
+            yield Problem("upstreams", f"{short(rule)} leads to no address of an app ({error})", remedy)
+        if where in seen:
+            yield Problem("upstreams", f"{short(rule)} twice", "name each rule once")
+        seen.add(where)
+    if settings.upstreams and not settings.upstream:
+        yield Problem("upstreams", "set without upstream", "name the app that serves the rest in upstream")
+
+
+@reads(
+    "tls.cert_file", "tls.key_file", "upstream_tls.cert_file", "upstream_tls.key_file", "upstream_tls.ca_file"
+)
+def _tls(settings: Settings) -> Iterator[Problem]:
+    for group, given in (("tls", settings.tls), ("upstream_tls", settings.upstream_tls)):
+        if bool(given.cert_file) != bool(given.key_file):
+            missing = "key_file" if given.cert_file else "cert_file"
+            remedy = "name both files, or neither"
+            yield Problem(f"{group}.{missing}", "not set, the other one is", remedy)
+            continue
+        for name in ("cert_file", "key_file"):
+            path = getattr(given, name)
+            if path and not os.access(path, os.R_OK):
+                remedy = "name a PEM file that Nightporter may read"
+                yield Problem(f"{group}.{name}", f"{path} cannot be read", remedy)
+        if given.cert_file and os.access(given.cert_file, os.R_OK) and os.access(given.key_file, os.R_OK):
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(given.cert_file, given.key_file)
+            except (OSError, ssl.SSLError):
+                remedy = "put the certificate, its chain behind it, and the key that belongs to it there"
+                yield Problem(f"{group}.cert_file", "no certificate that fits its key", remedy)
+    ca_file = settings.upstream_tls.ca_file
+    if ca_file and not os.access(ca_file, os.R_OK):
+        remedy = "name a PEM file that Nightporter may read"
+        yield Problem("upstream_tls.ca_file", f"{ca_file} cannot be read", remedy)
+
+
+@reads("via")
+def _via(settings: Settings) -> Iterator[Problem]:
+    if settings.via and not TOKEN.fullmatch(settings.via):
+        yield Problem("via", f"{short(settings.via)}, no pseudonym", "write letters, digits and -")
+
+
+@reads("workers", "store")
+def _workers(settings: Settings) -> Iterator[Problem]:
+    if settings.workers > 1 and not settings.store.reveal().startswith("redis"):
+        remedy = "keep sessions in Redis, or write workers = 1"
+        yield Problem("workers", f"{settings.workers}, and this store serves one process", remedy)
 
 
 @reads("public_url", "insecure_http")
@@ -58,6 +129,21 @@ def _public_url(settings: Settings) -> Iterator[Problem]:
         yield Problem("public_url", "the same origin twice", "name each origin once")
 
 
+@reads("forward_auth.listen", "listen", "operations_listen")
+def _forward_auth(settings: Settings) -> Iterator[Problem]:
+    text = settings.forward_auth.listen
+    if not text:
+        return
+    remedy = "write an address that only the engine reaches, e.g. 127.0.0.1:8082 or unix:/run/np-auth.sock"
+    try:
+        address = listen_address(text)
+    except ValueError as error:
+        yield Problem("forward_auth.listen", f"not an address to listen on ({error})", remedy)
+        return
+    if address[1:3] != (0, "") and text in (settings.listen, settings.operations_listen):
+        yield Problem("forward_auth.listen", "the address of another listener", remedy)
+
+
 @reads("listen", "operations_listen")
 def _listen(settings: Settings) -> Iterator[Problem]:
     for key, text in (("listen", settings.listen), ("operations_listen", settings.operations_listen)):
@@ -72,14 +158,18 @@ def _listen(settings: Settings) -> Iterator[Problem]:
         yield Problem("operations_listen", "the same address as listen", remedy)
 
 
-@reads("listen", "upstream")
+@reads("listen", "upstream", "upstreams")
 def _loop(settings: Settings) -> Iterator[Problem]:
-    try:
-        itself = settings.upstream_address[:3] == settings.listen_address[:3]
-    except ValueError:
-        return
-    if itself:
-        yield Problem("upstream", "the address that Nightporter listens on", "write the app's own address")
+    for key, text in [
+        ("upstream", settings.upstream),
+        *(("upstreams", it) for it in settings.upstreams.values()),
+    ]:
+        try:
+            itself = upstream_address(text)[:3] == settings.listen_address[:3]
+        except ValueError:
+            continue
+        if itself:
+            yield Problem(key, "the address that Nightporter listens on", "write the app's own address")
 
 
 @reads("cookie_keys", "store")

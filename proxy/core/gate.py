@@ -54,6 +54,7 @@ class Answer:
         body: the whole body.
         decision: one word for the log and the metrics.
         close: close the connection after the answer.
+        ready: further field lines, each ending in CRLF, checked by whoever made them.
     """
 
     status: int
@@ -61,6 +62,7 @@ class Answer:
     body: bytes = b""
     decision: str = "answer"
     close: bool = False
+    ready: bytes = b""
 
 
 @dataclass(slots=True)

@@ -37,6 +37,11 @@ class IdentityHeaders:
         """Every name that we may set, to be stripped from what clients send."""
         return (*(f"X-Forwarded-{name}" for name in FIXED), *self.extra)
 
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """`names`, and `Authorization` where it is ours."""
+        return (*self.names, "Authorization") if self.authorization else self.names
+
     def block(self, identity: Identity, tokens: Tokens, now: float) -> bytes:
         """The ready lines for one version of a session.
 

@@ -23,7 +23,7 @@ class Route(enum.Enum):
     AMBIGUOUS = enum.auto()
 
 
-_PLAIN = re.compile(rb"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*)*/?", re.ASCII)
+PLAIN = re.compile(rb"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*)*/?", re.ASCII)
 """Paths that have one reading: no escape, no empty segment, none that starts with a dot."""
 
 _TRICKY_ESCAPE = re.compile(rb"%(?:2f|5c|25|00|2e|3b|23|3f|0[0-9a-f]|1[0-9a-f]|7f)", re.IGNORECASE)
@@ -49,15 +49,22 @@ class Routes:
             return Route.PAGES
         if not self._exact and not self._below:
             return Route.PROTECTED
-        if _PLAIN.fullmatch(path):
+        if PLAIN.fullmatch(path):
             return Route.PUBLIC if self._is_public(path) else Route.PROTECTED
         if not _tricky(path):
             return Route.PUBLIC if self._is_public(unquote_to_bytes(path)) else Route.PROTECTED
-        reached = any(self._is_public(reading) for reading in _readings(path))
+        reached = any(self._is_public(reading) for reading in readings(path))
         return Route.AMBIGUOUS if reached else Route.PROTECTED
 
     def _is_public(self, path: bytes) -> bool:
         return path in self._exact or path.startswith(self._below)
+
+
+def meanings(path: bytes) -> set[bytes]:
+    """What a path may mean to whoever serves it: one path, or several where servers differ."""
+    if PLAIN.fullmatch(path):
+        return {path}
+    return readings(path) if _tricky(path) else {unquote_to_bytes(path)}
 
 
 def _tricky(path: bytes) -> bool:
@@ -70,7 +77,7 @@ def _tricky(path: bytes) -> bool:
     )
 
 
-def _readings(path: bytes) -> set[bytes]:
+def readings(path: bytes) -> set[bytes]:
     """Every way in which some server may read the path: raw, decoded once or twice, each with
     and without parameters, back-slashes as slashes, empty and dot segments resolved or not."""
     decoded = unquote_to_bytes(path)

@@ -38,7 +38,7 @@ def answer_bytes(
         if name.find(b"\r") >= 0 or value.find(b"\r") >= 0 or name.find(b"\n") >= 0 or value.find(b"\n") >= 0:
             raise ValueError("a header field holds a line break")
         lines.append(b"%b: %b" % (name, value))
-    lines.append(b"Date: %b\r\nX-Request-Id: %b" % (date, request_id))
+    lines.append(b"%bDate: %b\r\nX-Request-Id: %b" % (answer.ready, date, request_id))
     if status != 204 and status != 304:  # RFC 9110 §8.6
         lines.append(b"Content-Length: %d" % len(answer.body))
     else:

@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Sequence
 from time import monotonic
 from typing import Protocol
-from urllib.parse import unquote_to_bytes
 
-from proxy.errors import UpstreamError
+from proxy.core.routes import PLAIN, meanings
+from proxy.errors import BadRequest, UpstreamError
 from proxy.shell.limits import Limits, Timeouts
 from proxy.shell.site import log
 from proxy.shell.upstream import Upstream
@@ -36,6 +36,7 @@ class Pool:
         host, port: where the app listens, over TCP.
         path: of its unix socket, instead.
         tls: context to speak TLS with.
+        server_name: SNI, and the name the certificate must have; "" = the host.
         heads: reads its response heads.
 
     Attributes:
@@ -49,11 +50,13 @@ class Pool:
         port: int = 0,
         path: str = "",
         tls: ssl.SSLContext | None = None,
+        server_name: str = "",
         heads: ResponseHeads,
         limits: Limits,
         timeouts: Timeouts,
     ) -> None:
         self._host, self._port, self._path, self._tls = host, port, path, tls
+        self._server_name = server_name or host or "localhost"
         self._heads = heads
         self.now = monotonic()
         self._size = limits.pool_size
@@ -72,6 +75,16 @@ class Pool:
     def open(self) -> int:
         """Connections that exist or are being opened."""
         return len(self._all) + len(self._opening)
+
+    @property
+    def name(self) -> str:
+        """Where it leads, for logs and metrics."""
+        return f"unix:{self._path}" if self._path else f"{self._host}:{self._port}"
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a connection."""
+        return len(self._waiting)
 
     @property
     def idle(self) -> int:
@@ -199,12 +212,15 @@ class Pool:
 
     async def _connect(self) -> Upstream:
         loop = asyncio.get_running_loop()
+        name = self._server_name if self._tls is not None else None
         if self._path:
             _, up = await loop.create_unix_connection(
-                self._protocol, self._path, ssl=self._tls, server_hostname="localhost" if self._tls else None
+                self._protocol, self._path, ssl=self._tls, server_hostname=name
             )
         else:
-            _, up = await loop.create_connection(self._protocol, self._host, self._port, ssl=self._tls)
+            _, up = await loop.create_connection(
+                self._protocol, self._host, self._port, ssl=self._tls, server_hostname=name
+            )
         return up
 
     def _protocol(self) -> Upstream:
@@ -230,16 +246,26 @@ class Upstreams:
         )
 
     def choose(self, head: RequestHead) -> Pool:
-        """The pool for a request."""
+        """The pool for a request.
+
+        Raises:
+            BadRequest: 400, servers differ about what the path means, and it matters here.
+        """
         if not self._rules:
             return self.default
-        path = head.path
-        if path.find(b"%") >= 0:
-            path = unquote_to_bytes(path)  # as the gate's rules see it
-        host = head.host.lower()
+        path, host = head.path, head.host.lower()
+        if PLAIN.fullmatch(path):
+            return self._of(host, path)
+        found = {self._of(host, meaning) for meaning in meanings(path)}
+        if len(found) > 1:
+            raise BadRequest(400, "The path can be read in several ways.")
+        return found.pop()
+
+    def _of(self, host: bytes, path: bytes) -> Pool:
         for wanted, prefix, pool in self._rules:
-            if (not wanted or wanted == host) and (path == prefix or path.startswith(prefix + b"/")):
-                return pool
+            if not wanted or wanted == host or wanted == host.partition(b":")[0]:
+                if path == prefix or path.startswith(prefix + b"/"):
+                    return pool
         return self.default
 
     def pools(self) -> set[Pool]:

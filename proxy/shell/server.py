@@ -28,6 +28,7 @@ def make_pool(
     port: int = 0,
     path: str = "",
     tls: ssl.SSLContext | None = None,
+    server_name: str = "",
     limits: Limits | None = None,
     timeouts: Timeouts | None = None,
 ) -> Pool:
@@ -37,6 +38,7 @@ def make_pool(
         host, port: where the app listens, over TCP.
         path: of its unix socket, instead.
         tls: context to speak TLS with, None = plain.
+        server_name: to ask for and to expect, "" = the host.
     """
     limits = limits or Limits()
     heads = ResponseHeads(
@@ -47,6 +49,7 @@ def make_pool(
         port=port,
         path=path,
         tls=tls,
+        server_name=server_name,
         heads=heads,
         limits=limits,
         timeouts=timeouts or Timeouts(),
@@ -120,7 +123,7 @@ class Server:
         *,
         limits: Limits,
         timeouts: Timeouts,
-        upstreams: Upstreams,
+        upstreams: Upstreams | None,
         trusted: Trusted,
     ) -> None:
         """Serve by another configuration from the next request on; no connection is dropped.
@@ -131,7 +134,7 @@ class Server:
         site = self.site
         before = site.upstreams.pools() if site.upstreams is not None else set[Pool]()
         site.reconfigure(door, policy, limits=limits, timeouts=timeouts, upstreams=upstreams, trusted=trusted)
-        for pool in before - upstreams.pools():
+        for pool in before - (upstreams.pools() if upstreams is not None else set[Pool]()):
             pool.retire()
             self._retired.add(pool)
         if self._pages is not None:

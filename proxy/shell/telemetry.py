@@ -112,6 +112,7 @@ class Telemetry:
         self.lag_s = 0.0
         self.lag_max_s = 0.0
         self.observed: Callable[[], Mapping[str, Observed]] = dict
+        self.more: list[Callable[[], Iterable[Any]]] = []
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
 
     def request(self, entry: Entry) -> None:
@@ -202,6 +203,8 @@ class Telemetry:
         worst.add_metric([], self.lag_max_s)
         yield worst
         yield from self._of_providers()
+        for families in self.more:
+            yield from families()
         for name, (text, read) in self.gauges.items():
             gauge = GaugeMetricFamily(name, text)
             gauge.add_metric([], read())

@@ -12,7 +12,9 @@ sends back whatever comes.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import json
 import threading
 from collections.abc import Callable
@@ -138,7 +140,7 @@ class EchoApp:
         self.seen.append(seen)
         path = target.partition("?")[0]
         if seen.all("upgrade"):
-            await self._tunnel(reader, writer)
+            await self._tunnel(reader, writer, seen.get("sec-websocket-key"))
             return False
         seen.body_bytes = await _body(reader, seen)
         chosen = self.answers.get(path)
@@ -169,8 +171,12 @@ class EchoApp:
         await reader.read(1)  # until the other side ends it
         self._streams.discard(writer)
 
-    async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+    async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: str) -> None:
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
+        digest = hashlib.sha1(
+            key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        ).digest()  # RFC 6455 §4.2.2
+        writer.write(b"Sec-WebSocket-Accept: " + base64.b64encode(digest) + b"\r\n\r\n")
         await writer.drain()
         self.tunnels += 1
         try:

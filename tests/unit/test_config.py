@@ -326,6 +326,50 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"upstream": "http://127.0.0.1:8080"},
         "upstream: the address that Nightporter listens on; write the app's own address",
     ),
+    "upstreams-without-a-path": (
+        {"upstreams": {"admin.example.com": "http://127.0.0.1:9001"}},
+        "upstreams: 'admin.example.com', no path; a host alone is written host/; write host/path = address, "
+        'e.g. "/api/" = "http://127.0.0.1:9001"',
+    ),
+    "upstreams-that-lead-nowhere": (
+        {"upstreams": {"/api/": "127.0.0.1:9001"}},
+        "upstreams: '/api/' leads to no address of an app (not http:// or https://); write host/path = "
+        'address, e.g. "/api/" = "http://127.0.0.1:9001"',
+    ),
+    "upstreams-twice": (
+        {"upstreams": {"/api/": "http://127.0.0.1:9001", "/api": "http://127.0.0.1:9002"}},
+        "upstreams: '/api' twice; name each rule once",
+    ),
+    "upstreams-to-itself": (
+        {"upstreams": {"/api/": "http://127.0.0.1:8080"}},
+        "upstreams: the address that Nightporter listens on; write the app's own address",
+    ),
+    "tls-without-its-key": (
+        {"tls": {"cert_file": "/etc/ssl/cert.pem"}},
+        "tls.key_file: not set, the other one is; name both files, or neither",
+    ),
+    "upstream-tls-that-cannot-be-read": (
+        {"upstream_tls": {"ca_file": "/does/not/exist.pem"}},
+        "upstream_tls.ca_file: /does/not/exist.pem cannot be read; name a PEM file that Nightporter may read",
+    ),
+    "forward-auth-on-the-public-listener": (
+        {"forward_auth": {"listen": "127.0.0.1:8080"}},
+        "forward_auth.listen: the address of another listener; write an address that only the engine "
+        "reaches, e.g. 127.0.0.1:8082 or unix:/run/np-auth.sock",
+    ),
+    "forward-auth-nowhere": (
+        {"forward_auth": {"listen": "8082"}},
+        "forward_auth.listen: not an address to listen on (no port); write an address that only the engine "
+        "reaches, e.g. 127.0.0.1:8082 or unix:/run/np-auth.sock",
+    ),
+    "workers-on-one-process's-store": (
+        {"workers": 2},
+        "workers: 2, and this store serves one process; keep sessions in Redis, or write workers = 1",
+    ),
+    "via-with-a-blank": (
+        {"via": "night porter"},
+        "via: 'night porter', no pseudonym; write letters, digits and -",
+    ),
     "public-url-missing": (
         {"public_url": None},
         "public_url: not set; set it to the address people type, e.g. https://app.example.com",
@@ -746,6 +790,13 @@ ALLOWED: dict[str, dict[str, Any]] = {
     "one-tenant": {"issuer": "https://login.microsoftonline.com/8eaef023-2b34-4da1-9baa-8bc8c9d6a490/v2.0"},
     "open-to-everyone": {"issuer": None, "provider": "google", "allow": "everyone"},
     "upstream-by-socket": {"upstream": "unix:/run/app.sock"},
+    "no-upstream-where-an-engine-carries-the-traffic": {
+        "upstream": None,
+        "forward_auth": {"listen": "unix:/run/np-auth.sock", "engine": "caddy"},
+    },
+    "several-upstreams": {
+        "upstreams": {"/api/": "https://api.internal", "admin.example.com/": "unix:/run/admin.sock"}
+    },
     "listen-by-socket": {"listen": "unix:/run/np.sock", "operations_listen": "[::1]:8081"},
     "any-free-port": {"listen": "127.0.0.1:0", "operations_listen": "127.0.0.1:0"},
     "prefix-of-two": {"prefix": "/_np/auth", "public_paths": ["/_np-static/", "/auth"]},

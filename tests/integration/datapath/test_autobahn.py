@@ -40,7 +40,11 @@ async def results(address: tuple[str, int], out: Path) -> dict[str, Any]:
             process.kill()
             await process.wait()
     (found,) = json.loads((out / "index.json").read_text()).values()
-    return {case: (result["behavior"], result["behaviorClose"]) for case, result in found.items()}
+    # NON-STRICT is a pass too; which of the two it is depends on how segments arrive.
+    return {
+        case: (result["behavior"].replace("NON-STRICT", "OK"), result["behaviorClose"])
+        for case, result in found.items()
+    }
 
 
 @pytest.mark.timeout(240)

@@ -1,0 +1,178 @@
+"""Forward auth: an engine carries the traffic and asks about each request.
+
+What the engine says about the original request decides, so it is read from exactly one place,
+which the configured engine writes itself and no client can reach (oauth2-proxy GHSA-7x63-xv5r-3p2x
+believed `X-Forwarded-Uri` from anybody). Missing, doubled or malformed: refused.
+
+Answers follow what the engine can do with them. Every 2xx names every header that the app may
+read, with an empty value where there is nothing to say, so that the engine overwrites what
+a client sent; `Cookie` is among them, without ours. Everything else than 2xx goes to the
+client as it is, except behind nginx, which knows only 2xx, 401 and 403, and behind Envoy, which
+lets no 5xx through.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Sequence
+from typing import Protocol
+
+from proxy.core.gate import Answer, Forward
+
+_TARGET = re.compile(rb"/[!\"$-~]*")  # visible ASCII without "#" (RFC 9110 §4.2.5)
+_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,64}\])(?::[0-9]{1,5})?")
+_CODES = {302: 401, 303: 401}
+
+
+class Engine(enum.StrEnum):
+    """Who asks."""
+
+    NGINX = "nginx"
+    TRAEFIK = "traefik"
+    CADDY = "caddy"
+    HAPROXY = "haproxy"
+    ENVOY = "envoy"
+
+
+_SOURCES = {
+    Engine.NGINX: (b"x-original-method", b"x-original-uri", b"host"),
+    Engine.TRAEFIK: (b"x-forwarded-method", b"x-forwarded-uri", b"x-forwarded-host"),
+    Engine.CADDY: (b"x-forwarded-method", b"x-forwarded-uri", b"x-forwarded-host"),
+    Engine.HAPROXY: (b"x-forwarded-method", b"x-forwarded-uri", b"x-forwarded-host"),
+}
+"""Fields that hold the original method, target and host. Envoy sends the request itself."""
+
+
+class Question(Protocol):
+    """The engine's request; see `wire/head.py`."""
+
+    @property
+    def method(self) -> bytes: ...
+    @property
+    def target(self) -> bytes: ...
+    @property
+    def host(self) -> bytes: ...
+    @property
+    def cookie(self) -> bytes: ...
+    @property
+    def cookie_line(self) -> bytes: ...
+    @property
+    def request_id(self) -> bytes: ...
+    def get(self, name: bytes, /) -> bytes | None: ...
+    def get_all(self, name: bytes, /) -> list[bytes]: ...
+
+
+class Original:
+    """The request that the engine asks about, as the gate looks at one.
+
+    Attributes:
+        method, target, path, host: of the original request.
+        cookie: as the client sent it.
+        upgrade_websocket: it wants to become a WebSocket, whatever the engine made of its
+            `Upgrade`; over HTTP/2 that is an extended CONNECT (RFC 8441).
+    """
+
+    __slots__ = ("_question", "cookie", "host", "method", "path", "request_id", "target", "upgrade_websocket")
+
+    def __init__(self, question: Question, method: bytes, target: bytes, host: bytes) -> None:
+        self._question = question
+        self.method = method
+        self.target = target
+        self.path = target.partition(b"?")[0]
+        self.host = host
+        self.cookie = question.cookie
+        self.request_id = question.request_id
+        self.upgrade_websocket = method == b"CONNECT" or question.get(b"sec-websocket-key") is not None
+
+    def get(self, name: bytes) -> bytes | None:
+        """A field's value, by lower-case name."""
+        return self._question.get(name)
+
+
+def original(engine: Engine, question: Question) -> Original | None:
+    """The request that is asked about; None if the engine's word is not plain."""
+    sources = _SOURCES.get(engine)
+    if sources is None:
+        return Original(question, question.method, question.target, question.host)
+    found: list[bytes] = []
+    for name in sources:
+        values = question.get_all(name)
+        if len(values) != 1:
+            return None
+        found.append(values[0])
+    method, target, host = found
+    if not (_METHOD.fullmatch(method) and _TARGET.fullmatch(target) and _HOST.fullmatch(host)):
+        return None
+    return Original(question, method, target, host)
+
+
+class Answers:
+    """Turns verdicts into answers for one engine.
+
+    Args:
+        engine: who asks.
+        names: every header that we may set for the app.
+    """
+
+    def __init__(self, engine: Engine, names: Sequence[str]) -> None:
+        self._engine = engine
+        self._names = [name.encode("ascii") for name in names]
+        self._known: dict[bytes, bytes] = {}
+
+    def passed(self, forward: Forward, cookie_line: bytes) -> Answer:
+        """2xx: the request may go on.
+
+        Args:
+            cookie_line: for the app, without ours; b"" if nothing is left.
+        """
+        fields = self._known.get(forward.identity)
+        if fields is None:
+            fields = self._fields(forward.identity)
+            if len(self._known) >= 1_024:
+                self._known.clear()
+            self._known[forward.identity] = fields
+        if cookie_line:
+            ready = b"%b%b\r\n" % (fields, cookie_line)
+        else:
+            ready = fields + b"Cookie:\r\n"
+            if self._engine is Engine.ENVOY:
+                ready += b"x-envoy-auth-headers-to-remove: cookie\r\n"
+        for value in forward.set_cookie:
+            ready += b"Set-Cookie: %b\r\n" % value
+        return Answer(200, decision=forward.decision, ready=ready)
+
+    def refused(self, answer: Answer, home: str) -> Answer:
+        """Anything but 2xx.
+
+        Args:
+            home: public origin of the original request.
+        """
+        if self._engine is Engine.TRAEFIK:
+            # It reads a relative Location as one of the address it asked.
+            fields = [
+                (name, home.encode("ascii") + value if name == b"Location" and value[:1] == b"/" else value)
+                for name, value in answer.headers
+            ]
+            return Answer(answer.status, fields, answer.body, answer.decision)
+        if self._engine is Engine.ENVOY and answer.status >= 500:
+            # It takes a 5xx for a failure of ours and hides it; its configuration turns this back.
+            return Answer(429, answer.headers, answer.body, answer.decision)
+        if self._engine is not Engine.NGINX:
+            return answer
+        fields = [field for field in answer.headers if field[0].lower() != b"location"]
+        fields += [
+            (b"X-Nightporter-Location", value) for name, value in answer.headers if name == b"Location"
+        ]
+        status = _CODES.get(answer.status, answer.status)
+        if status not in (401, 403):
+            # nginx makes a 500 of everything else; its configuration turns this back.
+            fields.append((b"X-Nightporter-Status", b"%d" % status))
+            status = 403
+        return Answer(status, fields, answer.body, answer.decision)
+
+    def _fields(self, identity: bytes) -> bytes:
+        said = {line.partition(b":")[0].lower() for line in identity.split(b"\r\n")}
+        empty = [name for name in self._names if name.lower() not in said]
+        return identity + b"".join([name + b":\r\n" for name in empty])

@@ -1,0 +1,114 @@
+"""Forward auth: what is asked about, and how each engine is answered."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.core.forward_auth import Answers, Engine, Original, original
+from proxy.core.gate import Answer, Forward
+from tests.unit.wire.reading import read_requests
+
+NAMES = ("X-Forwarded-User", "X-Forwarded-Email")
+HOME = "https://app.example.com"
+
+
+def ask(
+    engine: Engine, fields: bytes, line: bytes = b"GET /asked HTTP/1.1\r\nHost: engine\r\n"
+) -> Original | None:
+    sink, status = read_requests([line + fields + b"\r\n"])
+    assert status == 0
+    return original(engine, sink.heads[0])
+
+
+GOOD = {
+    Engine.NGINX: b"X-Original-Method: POST\r\nX-Original-URI: /a?b=%20c\r\n",
+    Engine.TRAEFIK: b"X-Forwarded-Method: POST\r\nX-Forwarded-Uri: /a?b=%20c\r\nX-Forwarded-Host: engine\r\n",
+    Engine.CADDY: b"X-Forwarded-Method: POST\r\nX-Forwarded-Uri: /a?b=%20c\r\nX-Forwarded-Host: engine\r\n",
+    Engine.HAPROXY: b"X-Forwarded-Method: POST\r\nX-Forwarded-Uri: /a?b=%20c\r\nX-Forwarded-Host: engine\r\n",
+}
+
+
+@pytest.mark.parametrize("engine", GOOD)
+def test_the_original_request_is_read_from_the_engines_one_source(engine: Engine) -> None:
+    asked = ask(engine, GOOD[engine] + b"Cookie: x=1\r\n")
+    assert asked is not None
+    assert (asked.method, asked.target, asked.path, asked.host) == (b"POST", b"/a?b=%20c", b"/a", b"engine")
+    assert asked.cookie == b"x=1"
+    others = b"".join(
+        text for other, text in GOOD.items() if text != GOOD[engine] and other is not Engine.CADDY
+    )
+    assert ask(engine, others.replace(b"X-Forwarded", b"X_Forwarded")) is None
+
+
+def test_envoy_sends_the_request_itself() -> None:
+    asked = ask(Engine.ENVOY, b"X-Forwarded-Uri: /evil\r\nX-Original-URI: /evil\r\n")
+    assert asked is not None
+    assert (asked.method, asked.target, asked.host) == (b"GET", b"/asked", b"engine")
+
+
+@pytest.mark.parametrize("engine", GOOD)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: b"",
+        lambda text: text + text.splitlines(keepends=True)[0],
+        lambda text: text + text.splitlines(keepends=True)[1],
+        lambda text: text.replace(b"/a?", b"http://evil/a?"),
+        lambda text: text.replace(b"/a?", b"a?"),
+        lambda text: text.replace(b"%20c", b"#c"),
+        lambda text: text.replace(b"%20c", b" c"),
+        lambda text: text.replace(b"%20c", b"\xc3\xa4"),
+        lambda text: text.replace(b"POST", b"PO ST"),
+        lambda text: text.replace(b"POST", b""),
+    ],
+)
+def test_what_is_missing_doubled_or_malformed_is_refused(engine: Engine, change) -> None:
+    assert ask(engine, change(GOOD[engine])) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "line", "expected"),
+    [
+        (b"", b"GET", False),
+        (b"Sec-WebSocket-Key: x\r\n", b"GET", True),  # whatever became of its Upgrade on the way
+        (b"", b"CONNECT", True),  # RFC 8441
+    ],
+)
+def test_a_websocket_is_known_without_its_upgrade(fields: bytes, line: bytes, expected: bool) -> None:
+    asked = ask(Engine.NGINX, b"X-Original-Method: %b\r\nX-Original-URI: /ws\r\n" % line + fields)
+    assert asked is not None
+    assert asked.upgrade_websocket is expected
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_a_pass_names_every_header_and_the_cookies_without_ours(engine: Engine) -> None:
+    answers = Answers(engine, NAMES)
+    for _ in range(2):  # made, then remembered
+        ready = answers.passed(Forward(identity=b"X-Forwarded-User: ada\r\n"), b"Cookie: x=1").ready
+        assert ready == b"X-Forwarded-User: ada\r\nX-Forwarded-Email:\r\nCookie: x=1\r\n"
+        ready = answers.passed(Forward(), b"").ready
+        assert ready.startswith(b"X-Forwarded-User:\r\nX-Forwarded-Email:\r\nCookie:\r\n")
+    told = answers.passed(Forward(set_cookie=(b"np=1; Path=/",)), b"").ready
+    assert told.endswith(b"Set-Cookie: np=1; Path=/\r\n")
+
+
+@pytest.mark.parametrize(
+    ("engine", "status", "expected", "more"),
+    [
+        (Engine.NGINX, 302, 401, [(b"X-Nightporter-Location", b"/oauth2/login")]),
+        (Engine.NGINX, 401, 401, []),
+        (Engine.NGINX, 503, 403, [(b"X-Nightporter-Status", b"503")]),
+        (Engine.NGINX, 400, 403, [(b"X-Nightporter-Status", b"400")]),
+        (Engine.TRAEFIK, 302, 302, [(b"Location", b"https://app.example.com/oauth2/login")]),
+        (Engine.CADDY, 302, 302, [(b"Location", b"/oauth2/login")]),
+        (Engine.ENVOY, 302, 302, [(b"Location", b"/oauth2/login")]),
+        (Engine.ENVOY, 503, 429, []),
+        (Engine.HAPROXY, 503, 503, []),
+    ],
+)
+def test_a_refusal_in_words_that_the_engine_passes_on(
+    engine: Engine, status: int, expected: int, more: list[tuple[bytes, bytes]]
+) -> None:
+    fields = [(b"Location", b"/oauth2/login")] if status == 302 else []
+    answer = Answers(engine, NAMES).refused(Answer(status, fields, b"body", "denied"), HOME)
+    assert (answer.status, answer.headers, answer.decision) == (expected, more, "denied")
