@@ -116,7 +116,7 @@ class FrontDoor:
 
     async def _open(self, head: Head, route: Route, origin: Origin) -> Verdict:
         try:
-            session = await self._sessions.open(origin, head.cookie)
+            session = await self._sessions.opened(origin, head.cookie)
         except StoreUnavailable:
             session = self._sessions.remembered(origin, head.cookie)
             alive = session is not None and self._time.now() < session.tokens.expires_at
@@ -125,8 +125,8 @@ class FrontDoor:
                     return Forward()
                 return self._unavailable(head, 2, "store_unavailable")
             return self._bridged(head, route, session)
-        if session is None:
-            return self._without_session(head, route, "session_unknown")
+        if isinstance(session, str):
+            return self._without_session(head, route, session)
         verdict = self._with_session(head, route, session)
         return verdict if isinstance(verdict, (Forward, Answer, Pages)) else await verdict
 

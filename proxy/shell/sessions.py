@@ -34,6 +34,9 @@ TOUCH_S = 60.0
 TOMBSTONE_S = 86_400.0
 """How long the sealed blob stays behind a tombstone, for whoever can open and revoke it."""
 
+UNKNOWN = "session_unknown"
+"""The reason where a cookie opens nothing, or leads to no record."""
+
 SPELLINGS = 4
 """Cookie lines remembered per session: other cookies beside ours change them now and then."""
 
@@ -166,7 +169,7 @@ class Sessions:
         self.by_line: dict[bytes, OpenSession] = {}
         self._by_value: dict[bytes, OpenSession] = {}
         self._by_key: dict[str, OpenSession] = {}
-        self._reading: dict[bytes, asyncio.Task[OpenSession | None]] = {}
+        self._reading: dict[bytes, asyncio.Task[OpenSession | str]] = {}
         self._bytes = 0
         self.store_away_since: float | None = None
         self.coherence = store.coherence
@@ -229,9 +232,22 @@ class Sessions:
         Raises:
             StoreUnavailable: the store did not answer and no believable entry is cached.
         """
+        found = await self.opened(origin, cookie)
+        return found if isinstance(found, OpenSession) else None
+
+    async def opened(self, origin: Origin, cookie: bytes) -> OpenSession | str:
+        """The session of a raw `Cookie` field value (see `open`), or the reason why there is none.
+
+        Returns:
+            A word for programs: how the session ended, as its own cookie alone may ask;
+            ``session_unknown`` where there is no telling.
+
+        Raises:
+            StoreUnavailable: the store did not answer and no believable entry is cached.
+        """
         value = cookies.one(cookie, origin.names.session)
         if value is None:
-            return None
+            return UNKNOWN
         session = self._by_value.get(value)
         if session is not None and session.origin is origin and not session.gone and self.believed(session):
             self._remember_line(session, cookie)
@@ -241,11 +257,13 @@ class Sessions:
             reading = asyncio.get_running_loop().create_task(self._read(origin, value))
             self._reading[value] = reading
             reading.add_done_callback(lambda _: self._reading.pop(value, None))
-        session = await asyncio.shield(reading)
-        if session is not None and session.origin is origin:
-            self._remember_line(session, cookie)
-            return session
-        return None
+        found = await asyncio.shield(reading)
+        if isinstance(found, str):
+            return found
+        if found.origin is not origin:
+            return UNKNOWN
+        self._remember_line(found, cookie)
+        return found
 
     def believed(self, session: OpenSession) -> bool:
         """Whether the entry may be used without asking the store."""
@@ -257,12 +275,12 @@ class Sessions:
         age = self._clock.monotonic() - session.read_at
         return not session.gone and age < self._policy.stale_s + self._policy.ttl_s
 
-    async def _read(self, origin: Origin, value: bytes) -> OpenSession | None:
+    async def _read(self, origin: Origin, value: bytes) -> OpenSession | str:
         try:
             ticket, newest = origin.ring.open_ticket(origin.names.session, value)
         except CookieError as error:
             log.debug("cookie_refused", extra={"detail": error.detail})
-            return None
+            return UNKNOWN
         key = store_key(ticket.session_id)
         session = self._by_key.get(key)
         if session is not None and session.ticket != ticket:
@@ -280,12 +298,14 @@ class Sessions:
         self.store_away_since = None
         self._time.observe(snapshot.now)
         why = ended(snapshot.record, snapshot.now)
-        if not why and snapshot.now >= ticket.login_at + self._policy.absolute_s:
+        if why == Ended.ABSENT and session is not None:
+            why = ended(session.record, snapshot.now) or why  # stores forget what is over
+        if why in (Ended.NO, Ended.ABSENT) and snapshot.now >= ticket.login_at + self._policy.absolute_s:
             why = Ended.ABSOLUTE
         if why:
             if session is not None:
                 self.drop(session, why)
-            return None
+            return UNKNOWN if why == Ended.ABSENT else why
         record = snapshot.record
         assert record is not None
         try:
@@ -297,12 +317,12 @@ class Sessions:
             log.warning("session_unreadable", extra={"session": key[:12], "detail": error.detail})
             if session is not None:
                 self.drop(session, Ended.ABSENT)
-            return None
+            return UNKNOWN
         if not self._policy.serves(session.tokens, origin):
             # No tombstone: who takes the configuration back finds the session as it was.
             log.info("session_of_another_client", extra={"session": key[:12]})
             self._forget(session)
-            return None
+            return "another_client"
         session.newest_key = newest
         session.read_at = began
         session.values.add(value)

@@ -53,7 +53,7 @@ def test_g6_i9_a_refresh_token_never_goes_to_another_issuer_or_for_another_clien
         house.expire()
         restarted(house, issuer=another.issuer)
         told = ada.get("/a")
-        assert told.status == 401
+        assert (told.status, told.json["reason"]) == (401, "another_client")
         assert another.ledger == []
         assert house.op.refreshes() == []
         ada.trail.clear()

@@ -24,7 +24,7 @@ REFRESH = [case for case in CASES.values() if case.on_refresh]
 OWN_HOUSE = ("alg-es", "kid-absent-multi", "rotate-", "jwks-", "disc-", "tok-slow")
 """What concerns keys, discovery or time is tried by a process that knows nothing yet."""
 
-REASONS = ("invalid_grant", "identity_mismatch", "rotation_lost", "session_unknown")
+REASONS = ("invalid_grant", "identity_mismatch", "rotation_lost")
 
 SLOW = {
     "NIGHTPORTER_OP_TIMEOUT_S": "3",

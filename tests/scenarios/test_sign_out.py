@@ -46,7 +46,8 @@ def test_h4_an_old_cookie_opens_nothing_after_a_sign_out(tmp_path: Path) -> None
         assert stolen.get("/a").status == 200
         assert ada.post("/oauth2/logout").status == 200
         assert ada.jar == {}
-        assert stolen.get("/a").status == 401
+        told = stolen.get("/a")
+        assert (told.status, told.json["reason"]) == (401, "signed_out")
         assert other.get("/a").status == 200  # the person's other browser is another session
 
 
