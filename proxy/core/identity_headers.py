@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
@@ -18,7 +19,7 @@ class IdentityHeaders:
     """Which headers an app gets.
 
     Attributes:
-        extra: further header name → claim.
+        extra: further header name → claim; one of the fixed names takes another claim so.
         access_token: `X-Forwarded-Access-Token` goes along.
         authorization: so does `Authorization: Bearer`.
         groups_max_age_s: groups learned longer ago are not said any more.
@@ -49,20 +50,20 @@ class IdentityHeaders:
             now: store time, Unix seconds.
         """
         known = identity.groups_at is not None and now - identity.groups_at < self.groups_max_age_s
-        values: list[tuple[str, str | tuple[str, ...]]] = [("X-Forwarded-User", self._user(identity, tokens))]
-        if identity.email:
-            values.append(("X-Forwarded-Email", identity.email))
-        if identity.preferred_username:
-            values.append(("X-Forwarded-Preferred-Username", identity.preferred_username))
-        if identity.groups and known:
-            values.append(("X-Forwarded-Groups", identity.groups))
+        values: dict[str, str | tuple[str, ...]] = {
+            "X-Forwarded-User": self._user(identity, tokens),
+            "X-Forwarded-Email": identity.email,
+            "X-Forwarded-Preferred-Username": identity.preferred_username,
+            "X-Forwarded-Groups": identity.groups if known else (),
+        }
+        if self.extra:
+            told = {_folded(name) for name in self.extra}
+            values = {name: value for name, value in values.items() if _folded(name) not in told}
         for name, path in self.extra.items():
-            value = said(identity, path)
-            if value:
-                values.append((name, value))
+            values[name] = said(identity, path) if known or path != "groups" else ()
         if self.access_token:
-            values.append(("X-Forwarded-Access-Token", tokens.access_token))
-        block = identity_block(values)
+            values["X-Forwarded-Access-Token"] = tokens.access_token
+        block = identity_block([pair for pair in values.items() if pair[1]])
         if self.authorization:
             block += b"Authorization: Bearer %s\r\n" % tokens.access_token.encode("ascii")
         return block
@@ -71,6 +72,11 @@ class IdentityHeaders:
         if not self.providers:
             return identity.sub
         return f"{self.providers.get((tokens.issuer, tokens.client_id), '')}:{identity.sub}"
+
+
+def _folded(name: str) -> str:
+    """A name as apps tell names apart (`X_Forwarded_User` is `X-Forwarded-User` to many)."""
+    return re.sub(r"[^a-z0-9]", "-", name.lower())
 
 
 def said(identity: Identity, path: str) -> str | tuple[str, ...]:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.errors import ProxyError
-from proxy.shell import my_session, sign_in, sign_out
+from proxy.shell import my_session, sign_in, sign_out, yes_no
 from proxy.shell.desk import Desk, Visit
 from proxy.shell.pages import Link, Page
 
@@ -44,6 +44,7 @@ def build(desk: Desk) -> Starlette:
         "session": mine,
         "userinfo": mine,
         "session/refresh": {"POST": my_session.refresh},
+        "auth": {"GET": yes_no.answer, "HEAD": yes_no.answer},
     }
     for each in desk.all:
         back = {"GET": _back_to(each)}

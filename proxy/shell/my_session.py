@@ -9,6 +9,7 @@ from starlette.responses import Response
 from proxy.core.gate import Standing
 from proxy.errors import SessionGone
 from proxy.shell.desk import Visit
+from proxy.shell.keeper import RefreshResult
 from proxy.shell.pages import Link, Page
 from proxy.shell.sessions import OpenSession
 from proxy.shell.sign_out import Asker
@@ -20,7 +21,7 @@ async def show(visit: Visit) -> Response:
     """`GET session`: who, and how long what lasts."""
     session = await visit.session()
     if session is None:
-        return _nobody(visit)
+        return nobody(visit)
     return visit.json(200, _told(visit, session, await visit.desk.sessions.now()))
 
 
@@ -33,29 +34,35 @@ async def refresh(visit: Visit) -> Response:
         )
     session = await visit.session()
     if session is None:
-        return _nobody(visit)
+        return nobody(visit)
     result = await visit.desk.keeper.force(session)
     if result.word == "unavailable":
-        return visit.page(
-            Page(
-                503,
-                result.reason or "unavailable",
-                "The session cannot be renewed just now",
-                "The session is kept.",
-                "Try again after a moment.",
-                sign="clock",
-                retry_after_s=result.retry_after_s,
-            )
-        )
+        return not_just_now(visit, result)
     if result.word == "ended":
-        return _nobody(visit, result.reason)
+        return nobody(visit, result.reason)
     told: dict[str, Any] = {"result": result.word}
     if result.retry_after_s:
         told["retry_after_s"] = result.retry_after_s
     return visit.json(_STATUS[result.word], told | _told(visit, session, await visit.desk.sessions.now()))
 
 
-def _nobody(visit: Visit, reason: str = "") -> Response:
+def not_just_now(visit: Visit, result: RefreshResult) -> Response:
+    """503: the session is kept, but its tokens could not be renewed."""
+    return visit.page(
+        Page(
+            503,
+            result.reason or "unavailable",
+            "The session cannot be renewed just now",
+            "The session is kept.",
+            "Try again after a moment.",
+            sign="clock",
+            retry_after_s=result.retry_after_s,
+        )
+    )
+
+
+def nobody(visit: Visit, reason: str = "") -> Response:
+    """401: there is no session, or it ended for a reason."""
     page = Page(
         401,
         reason or "no_session",

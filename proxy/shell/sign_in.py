@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
@@ -71,6 +72,9 @@ async def login(visit: Visit) -> Response:
                 "and not ahead of time.",
             )
         )
+    home = _home_of_target(visit)
+    if home is not None:
+        return visit.redirect(home)
     return_to = _return_target(visit)
     another = visit.parameter("account") == "other"
     try:
@@ -164,12 +168,31 @@ def _prompt_for_another(desk: Desk) -> str:
     return " ".join([*words, ask] if ask not in words else words)
 
 
+def _asked_target(visit: Visit) -> str:
+    """The return target as it is named: by `rd`, else by the field that nginx is told to set for it."""
+    asked = visit.parameter("rd")
+    fields = visit.request.headers.getlist("x-auth-request-redirect")
+    return asked or (fields[0] if len(fields) == 1 else "")
+
+
 def _return_target(visit: Visit) -> str:
     """Where to go after the sign-in; an address on our own origin counts as its path."""
-    asked = visit.parameter("rd")
+    asked = _asked_target(visit)
     if asked.startswith(visit.origin.url + "/"):
         asked = asked[len(visit.origin.url) :]
     return safe_return_target(asked, visit.desk.settings.prefix)
+
+
+def _home_of_target(visit: Visit) -> str | None:
+    """The sign-in at another public origin of ours, if the target is there: each has its own session."""
+    asked = _asked_target(visit)
+    for origin in visit.desk.origins.all:
+        if origin is not visit.origin and asked.startswith(origin.url + "/"):
+            target = safe_return_target(asked[len(origin.url) :], visit.desk.settings.prefix)
+            query = {"rd": target, "provider": visit.parameter("provider")}
+            asked_for = urlencode({name: value for name, value in query.items() if value})
+            return f"{origin.url}{visit.path('login')}?{asked_for}"
+    return None
 
 
 def _cookie_name(visit: Visit, flow_id: str) -> bytes:

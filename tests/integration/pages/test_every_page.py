@@ -21,6 +21,8 @@ PATHS = [
     "session",
     "session/refresh",
     "userinfo",
+    "auth",
+    "auth?allowed_groups=nobody",
     "nothing",
     "",
     "login/",
