@@ -298,10 +298,13 @@ def _event(note: Note) -> bytes:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m proxy.demo.app", description="The demo's sample app.")
     parser.add_argument("--port", type=int, default=8083)
+    parser.add_argument(
+        "--bind", default="127.0.0.1", metavar="ADDRESS", help="where to listen; in a container 0.0.0.0"
+    )
     options = parser.parse_args(argv)
     config = uvicorn.Config(
         SampleApp().asgi(),
-        host="127.0.0.1",
+        host=options.bind,
         port=options.port,
         log_level="warning",
         access_log=False,

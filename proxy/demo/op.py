@@ -2,8 +2,9 @@
 
 It is strict where an RP can go wrong (exact redirect URI, PKCE S256, single-use codes, refresh
 tokens that work once, reuse kills the family: `grants.py`) and friendly where a person looks.
-It listens on the loopback interface and refuses anything else. It shares no code with the
-product, so the two cannot agree on a mistake. Why it exists: docs/adr/0002-demo-op.md.
+It listens on the loopback interface; `--bind` is for the inside of a container whose port is
+published on loopback only. It shares no code with the product, so the two cannot agree on a
+mistake. Why it exists: docs/adr/0002-demo-op.md.
 
 Run alone: ``python -m proxy.demo.op --port 8082 --client-origin http://127.0.0.1:8080``; the
 client's secret comes in the environment variable ``DEMO_OP_CLIENT_SECRET``.
@@ -553,6 +554,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--port", type=int, default=8082)
     parser.add_argument("--host", default="localhost", choices=["localhost", "127.0.0.1"])
+    parser.add_argument(
+        "--bind", default="127.0.0.1", metavar="ADDRESS", help="where to listen; in a container 0.0.0.0"
+    )
+    parser.add_argument(
+        "--issuer", default="", help="what it calls itself, where --host and --port do not say it"
+    )
     parser.add_argument("--client-id", default=CLIENT_ID)
     parser.add_argument("--client-origin", default="http://127.0.0.1:8080")
     parser.add_argument("--life-s", type=int, default=ACCESS_LIFE_S, help="life of an access token")
@@ -561,10 +568,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not secret:
         parser.error("set DEMO_OP_CLIENT_SECRET to the client's secret")
     client = Client(options.client_id, secret, options.client_origin.rstrip("/"))
-    op = DemoOP(f"http://{options.host}:{options.port}", client, life_s=options.life_s)
+    issuer = options.issuer.rstrip("/") or f"http://{options.host}:{options.port}"
+    op = DemoOP(issuer, client, life_s=options.life_s)
     config = uvicorn.Config(
         op.asgi(),
-        host="127.0.0.1",
+        host=options.bind,
         port=options.port,
         log_level="warning",
         access_log=False,
