@@ -296,7 +296,9 @@ class Downstream(Client):
         """The exchange is over; the next request may come."""
         self._head = None
         self._phase = IDLE
-        self.deadline = self.site.now + self.site.timeouts.idle_s
+        timeouts = self.site.timeouts
+        idle_s = timeouts.drain_idle_s if self.site.draining else timeouts.idle_s
+        self.deadline = self.site.now + idle_s
         if self.full:  # answers pile up unread: no more before they are taken
             return
         reader = self.reader
@@ -355,9 +357,11 @@ class Downstream(Client):
             self.transport.abort()
 
     def drain(self) -> None:
-        """The process goes away: idle connections close, streams and tunnels are told."""
+        """The process goes away: idle connections close soon, streams and tunnels are told."""
         if self._phase == IDLE and self.reader.between:
-            self._close()
+            # Not at once: a request that is on its way now would meet a reset, and clients that do
+            # not repeat it would see a failure in every rollout.
+            self.deadline = min(self.deadline, self.site.now + self.site.timeouts.drain_idle_s)
         elif self._tunnel is not None:
             self._tunnel.close()
         elif self._relay is not None:

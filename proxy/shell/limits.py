@@ -52,6 +52,8 @@ class Timeouts:
         tunnel_idle_s: silence in a tunnel or an event stream.
         page_body_s: reading a body posted to our own pages.
         linger_s: reading what a client still sends after its answer (RFC 9112 §9.6).
+        drain_idle_s: an idle connection at the end of the process: a client that is just sending
+            its next request gets an answer, with `Connection: close`, instead of a reset.
         half_close_s: how long a client that closed its sending side may wait in silence: a
             half-close and a hang-up look the same until something is written.
         upstream_idle_s: an idle connection to the app is kept.
@@ -68,5 +70,6 @@ class Timeouts:
     tunnel_idle_s: float = 3_600.0
     page_body_s: float = 10.0
     linger_s: float = 3.0
+    drain_idle_s: float = 3.0
     half_close_s: float = 1.0
     upstream_idle_s: float = 60.0

@@ -184,8 +184,9 @@ class Server:
     async def drain(self, timeout_s: float) -> None:
         """Stop accepting, let what is under way finish, then cut the rest.
 
-        Idle connections close at once, exchanges finish with `Connection: close`; event
-        streams end, WebSockets are told 1001, because neither ends by itself.
+        Exchanges finish with `Connection: close`, those that still begin on an idle connection,
+        too; connections that stay idle close after `drain_idle_s`. Event streams end, WebSockets
+        are told 1001, because neither ends by itself.
 
         Args:
             timeout_s: after this long, connections that are left are cut.

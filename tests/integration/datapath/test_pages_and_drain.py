@@ -172,7 +172,37 @@ def test_without_pages_or_an_app_a_verdict_for_them_is_an_error_answer() -> None
 # The end
 
 
-def test_drain_closes_the_idle_and_lets_the_others_finish() -> None:
+def test_drain_answers_what_still_comes_and_closes_what_stays_idle() -> None:
+    async def body() -> None:
+        async with house() as h:
+            idle, late, begun = [await h.client() for _ in range(3)]
+            for client in (idle, late):
+                client.send(get(b"/deny"))
+                await client.answer()
+            begun.send(get())
+            app = await h.app()
+            await app.head()
+            app.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")
+            await begun.until(b"ha")
+            task = asyncio.create_task(h.server.drain(60))
+            await asyncio.sleep(0)
+            late.send(get(b"/deny"))
+            _, head, _ = await late.answer()
+            assert field(head, b"connection") == b"close"
+            assert await late.end() == b""
+            app.send(b"lf")  # its head said keep-alive before the drain began
+            await begun.until(b"lf")
+            h.later(2.9)
+            assert h.server.connections == 2
+            h.later(3.1)
+            assert await idle.end() == b""
+            assert await begun.end() == b""
+            await task
+
+    run(body)
+
+
+def test_drain_closes_the_listener_and_lets_the_others_finish() -> None:
     async def body() -> None:
         async with house() as h:
             idle, busy, sending = [await h.client() for _ in range(3)]
@@ -185,9 +215,11 @@ def test_drain_closes_the_idle_and_lets_the_others_finish() -> None:
             await h.until(lambda: sum(c.reader.waiting for c in h.server.site.connections) == 2)
             address = h.address
             task = asyncio.create_task(h.server.drain(10))
-            assert await idle.end() == b""
+            await asyncio.sleep(0)
             with pytest.raises(ConnectionError):
                 await asyncio.open_connection(*address)
+            h.later(3.1)
+            assert await idle.end() == b""
             app.send(ok(b"done"))
             _, head, data = await busy.answer()
             assert (data, field(head, b"connection")) == (b"done", b"close")
