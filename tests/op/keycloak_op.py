@@ -10,13 +10,13 @@ import json
 import re
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 from tests.op.child import START_S, Child, ChildFailed
-from tests.op.real import OPS, RealOP
+from tests.op.real import OPS, FurtherClient, RealOP
 from tests.op.relay import Relay, forward
 
 HOME = OPS / "keycloak" / "home"
@@ -104,21 +104,32 @@ class KeycloakOP(RealOP):
         app: public URL of the client.
         life_s: life of an access token.
         mode: one of `MODES`.
+        realm: its name; "" = the mode's.
+        further: clients beside the one.
     """
 
     profile = "keycloak"
 
-    def __init__(self, server: KeycloakServer, app: str, *, life_s: int = 300, mode: str = "off") -> None:
+    def __init__(
+        self,
+        server: KeycloakServer,
+        app: str,
+        *,
+        life_s: int = 300,
+        mode: str = "off",
+        realm: str = "",
+        further: Sequence[FurtherClient] = (),
+    ) -> None:
         relay = Relay()
-        super().__init__(f"{relay.url}/realms/{mode}", "keycloak-client", "keycloak canary +&", relay)
+        realm = realm or mode
+        super().__init__(f"{relay.url}/realms/{realm}", "keycloak-client", "keycloak canary +&", relay)
         self.scopes = "openid profile email" + (" offline_access" if mode == "offline" else "")
-        self.server, self.realm = server, mode
         relay.upstream = server.port
         server.admin(
             "POST",
             "/realms",
             {
-                "realm": mode,
+                "realm": realm,
                 "enabled": True,
                 "sslRequired": "external",
                 "accessTokenLifespan": life_s,
@@ -129,7 +140,8 @@ class KeycloakOP(RealOP):
                         "secret": self.client_secret,
                         "redirectUris": [f"{app}/oauth2/callback"],
                         "attributes": {"post.logout.redirect.uris": f"{app}/oauth2/logged-out"},
-                    }
+                    },
+                    *map(client_of, further),
                 ],
                 "users": [
                     {
@@ -146,3 +158,19 @@ class KeycloakOP(RealOP):
                 ],
             },
         )
+
+
+_AUTHENTICATORS = {"client_secret_jwt": "client-secret-jwt", "private_key_jwt": "client-jwt"}
+
+
+def client_of(further: FurtherClient) -> dict[str, Any]:
+    """A client as Keycloak's admin API writes it."""
+    says: dict[str, Any] = {
+        "clientId": further.client_id,
+        "clientAuthenticatorType": _AUTHENTICATORS.get(further.method, "client-secret"),
+        "redirectUris": ["http://127.0.0.1/none"],
+    }
+    if further.key is None:
+        return {**says, "secret": further.secret}
+    keys = json.dumps({"keys": [dict(further.key)]})
+    return {**says, "attributes": {"use.jwks.string": "true", "jwks.string": keys}}

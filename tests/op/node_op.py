@@ -8,13 +8,13 @@ token (OIDC Core §5.4).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from proxy.demo.visitor import Visitor
 from tests.op.child import Child
-from tests.op.real import RealOP
+from tests.op.real import FurtherClient, RealOP
 from tests.op.relay import Relay
 
 HERE = Path(__file__).parent / "node"
@@ -30,6 +30,7 @@ class NodeOP(RealOP):
         app: public URL of the client.
         life_s: life of an access token.
         public_key: JWK of a client that proves itself by private_key_jwt; None = a secret, by Basic.
+        further: clients beside it.
     """
 
     scopes = "openid profile email groups offline_access"
@@ -38,7 +39,13 @@ class NodeOP(RealOP):
     agree: ClassVar[Mapping[str, str]] = {"logout": "yes"}
 
     def __init__(
-        self, home: Path, app: str, *, life_s: float = 300, public_key: Mapping[str, Any] | None = None
+        self,
+        home: Path,
+        app: str,
+        *,
+        life_s: float = 300,
+        public_key: Mapping[str, Any] | None = None,
+        further: Sequence[FurtherClient] = (),
     ) -> None:
         client: dict[str, Any] = {
             "client_id": CLIENT,
@@ -56,7 +63,11 @@ class NodeOP(RealOP):
             }
         relay = Relay()
         super().__init__(relay.url, CLIENT, "" if public_key else SECRET, relay)
-        asked = {"life_s": life_s, "clients": [client], "issuer": self.issuer}
+        clients = [
+            client,
+            *({**client_of(each), "redirect_uris": client["redirect_uris"]} for each in further),
+        ]
+        asked = {"life_s": life_s, "clients": clients, "issuer": self.issuer}
         self.child = Child(
             "oidc-provider", ["node", "provider.mjs", json.dumps(asked)], home / "op.log", cwd=HERE
         )
@@ -74,3 +85,19 @@ class NodeOP(RealOP):
     def stop(self) -> None:
         super().stop()
         self.child.stop()
+
+
+def client_of(further: FurtherClient) -> dict[str, Any]:
+    """A client's metadata (OpenID Connect Dynamic Client Registration §2)."""
+    says: dict[str, Any] = {
+        "client_id": further.client_id,
+        "token_endpoint_auth_method": further.method,
+        "grant_types": ["authorization_code", "refresh_token"],
+    }
+    if further.key is None:
+        return {**says, "client_secret": further.secret}
+    return {
+        **says,
+        "token_endpoint_auth_signing_alg": further.key["alg"],
+        "jwks": {"keys": [dict(further.key)]},
+    }

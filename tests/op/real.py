@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote_plus, urlencode, urljoin, urlsplit
@@ -19,6 +20,23 @@ from tests.op.relay import Relay, forward
 ROOT = Path(__file__).parents[2]
 OPS = ROOT / "build" / "ops"
 """Where `make test-ops` puts the providers that are not Node packages."""
+
+
+@dataclass(frozen=True)
+class FurtherClient:
+    """Another client of a provider, which proves itself in a way of its own. It signs nobody in.
+
+    Attributes:
+        client_id: its name.
+        method: as `token_endpoint_auth_method` says it.
+        secret: "" where it has a key.
+        key: its public key as a JWK with `alg`.
+    """
+
+    client_id: str
+    method: str
+    secret: str = ""
+    key: Mapping[str, Any] | None = None
 
 
 class RealOP:

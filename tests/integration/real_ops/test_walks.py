@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -56,6 +57,7 @@ class Mode:
         old_access_token_dies: at the rotation.
         refresh_token_outlives: the access token that came with it.
         groups: that the app is told.
+        par: it takes pushed authorization requests.
         sign_out_ends_others: signing out in one browser ends the person's other ones too, at the provider.
         given_back_at: name of the endpoint where the product gives the token back on sign-out, "" = nowhere.
         whole_seconds: access tokens of the same second are the same.
@@ -69,6 +71,7 @@ class Mode:
     old_access_token_dies: bool = False
     refresh_token_outlives: bool = True
     groups: str = ""
+    par: bool = False
     sign_out_ends_others: bool = False
     given_back_at: str = ""
     whole_seconds: bool = False
@@ -94,7 +97,7 @@ def keycloak_realm(mode: str) -> Callable[[Path, str, KeycloakServer | None], Re
     return make
 
 
-KEYCLOAK = Mode("", keycloak_realm(""), Old.ENDS_ALL, given_back_at="end_session_endpoint")
+KEYCLOAK = Mode("", keycloak_realm(""), Old.ENDS_ALL, par=True, given_back_at="end_session_endpoint")
 DJANGO = Mode("", django(""), Old.REFUSED, old_access_token_dies=True, sign_out_ends_others=True)
 
 MODES = [
@@ -103,6 +106,7 @@ MODES = [
         node,
         Old.ENDS_ALL,
         groups="staff,node",
+        par=True,
         given_back_at="revocation_endpoint",
     ),
     replace(DJANGO, name="django-rotate", make=django("rotate")),
@@ -213,6 +217,11 @@ def test_in_and_the_app_knows_who(place: Place) -> None:
     assert session["issuer"] == place.op.issuer
     assert session["user"] == told["x-forwarded-user"]
     assert place.op.knows(told["x-forwarded-access-token"])
+    # Where the provider takes the request from us directly (RFC 9126), no parameter passes the browser.
+    pushed = place.op.metadata().get("pushed_authorization_request_endpoint", "")
+    sent = parse_qs(urlsplit(ada.asked).query)
+    assert sent.keys() == ({"client_id", "request_uri"} if pushed else sent.keys() | {"state", "nonce"})
+    assert bool(pushed) == place.mode.par
 
 
 def test_three_renewals_one_call_each(place: Place) -> None:

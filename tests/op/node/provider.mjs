@@ -51,6 +51,7 @@ function configuration() {
     },
     conformIdTokenClaims: asked.claims_in_id_token !== true,
     rotateRefreshToken: true,
+    enabledJWA: { clientAuthSigningAlgValues: ['HS256', 'RS256', 'PS256', 'ES256', 'ES384', 'ES512', 'EdDSA'] },
     pkce: { required: () => true },
     features: {
       devInteractions: { enabled: true },
