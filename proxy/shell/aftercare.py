@@ -164,9 +164,8 @@ class Aftercare:
             "refreshed_identity_mismatch",
             extra={"session": subject.key[:12], "check": error.code, "detail": error.detail},
         )
-        session = self._sessions.cached(subject.key)
-        if session is not None:
-            self._sessions.drop(session, Ended.MISMATCH)
+        # From here on, whatever the store says: its record holds the other one's tokens until then.
+        self._sessions.refuse(subject.key, Ended.MISMATCH)
         self._background.spawn("end_mismatch", self._end_until_written(subject, tokens))
         return steps.Over(Ended.MISMATCH)
 
@@ -179,6 +178,7 @@ class Aftercare:
             except StoreUnavailable:
                 tries += 1
                 await asyncio.sleep(backoff_s(tries, 0.5))
+        self._sessions.refused_in_store(subject.key)
         back = self._rules.given_back(tokens)
         if back is not None:
             await self._op.revoke(*back)

@@ -170,6 +170,8 @@ class Sessions:
         self._by_value: dict[bytes, OpenSession] = {}
         self._by_key: dict[str, OpenSession] = {}
         self._reading: dict[bytes, asyncio.Task[OpenSession | str]] = {}
+        self._quiet: dict[bytes, str] = {}  # being read for the first time: no word of a change came yet
+        self._refused: dict[str, str] = {}  # over, and the store does not say so yet
         self._bytes = 0
         self.store_away_since: float | None = None
         self.coherence = store.coherence
@@ -288,16 +290,26 @@ class Sessions:
         began = self._clock.monotonic()
         if session is not None:
             session.stale = False  # a word that comes while we read sets it again
+        else:
+            self._quiet[value] = key
         try:
             snapshot = await self._store.read(key)
         except StoreUnavailable:
             if session is not None:
                 session.stale = True
+            self._quiet.pop(value, None)
             self.store_away_since = self.store_away_since or began
             raise
+        heard = self._quiet.pop(value, "") != key and session is None
         self.store_away_since = None
         self._time.observe(snapshot.now)
-        why = ended(snapshot.record, snapshot.now)
+        if session is None:
+            session = self._by_key.get(key)  # opened meanwhile, with another spelling of the cookie
+            if session is not None and session.ticket != ticket:
+                session = None
+        elif session.gone:
+            return session.gone  # it ended while we read
+        why = self._refused.get(key) or ended(snapshot.record, snapshot.now)
         if why == Ended.ABSENT and session is not None:
             why = ended(session.record, snapshot.now) or why  # stores forget what is over
         if why in (Ended.NO, Ended.ABSENT) and snapshot.now >= ticket.login_at + self._policy.absolute_s:
@@ -325,6 +337,7 @@ class Sessions:
             return "another_client"
         session.newest_key = newest
         session.read_at = began
+        session.stale = session.stale or heard
         session.values.add(value)
         self._by_value[value] = session
         self._account(session)
@@ -504,6 +517,8 @@ class Sessions:
             touched = [session] if session is not None else []
         else:
             touched = list(self._by_key.values())
+        if self._quiet:
+            self._quiet = {value: each for value, each in self._quiet.items() if key and each != key}
         for session in touched:
             session.stale = True
             session.good_until = 0.0
@@ -560,6 +575,17 @@ class Sessions:
         session.gone = reason
         self._forget(session)
         self.close_streams(session)
+
+    def refuse(self, key: str, reason: str) -> None:
+        """A session is over from now on, although the store cannot say so yet."""
+        self._refused[key] = reason
+        session = self._by_key.get(key)
+        if session is not None:
+            self.drop(session, reason)
+
+    def refused_in_store(self, key: str) -> None:
+        """The store says so now."""
+        self._refused.pop(key, None)
 
     def watch(self, session: OpenSession, close: Callable[[], None]) -> Callable[[], None]:
         """Have `close` called when the session is over; returns what ends that.

@@ -62,12 +62,25 @@ class CountingStore(MemoryStore):
         super().__init__(clock)
         self.asked = 0
         self.away = False
+        self.slow_s = 0.0
+        self.endings_fail = False
 
     async def _change(self, key: str, change: Any) -> Any:
         self.asked += 1
         if self.away:
             raise StoreUnavailable("away")
         return await super()._change(key, change)
+
+    async def end(self, key: str, reason: str, keep_s: float) -> Any:
+        if self.endings_fail:
+            raise StoreUnavailable("away")
+        return await super().end(key, reason, keep_s)
+
+    async def read(self, key: str) -> Any:
+        snapshot = await super().read(key)
+        if self.slow_s:
+            await asyncio.sleep(self.slow_s)  # what was read is on its way while the record changes
+        return snapshot
 
 
 class IdentityOP(ModelOP):
@@ -312,6 +325,45 @@ def test_f20_f22_somebody_elses_id_token_ends_the_session_and_its_token_is_revok
         await house.settled()
         assert house.op.revoked == ["rt1"]
         assert house.alarms == [check]
+        answer = await house.ask(cookie)
+        assert isinstance(answer, Answer)
+        assert answer.status == 401
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("check", ["sub", "signature"])
+def test_f20_an_ended_session_stays_ended_while_the_store_cannot_write_it_down(check: str) -> None:
+    async def main(loop: VirtualLoop) -> None:
+        house = House(loop)
+        cookie = await house.sign_in()
+        await house.ask(cookie)
+        house.op.id_token, house.op.reject = "idt1", check
+        await asyncio.sleep(301)
+        house.store.endings_fail = True
+        for _ in range(3):  # the record that can be read holds live tokens: somebody else's
+            answer = await house.ask(cookie)
+            assert isinstance(answer, Answer)
+            assert answer.status == 401
+            assert json.loads(answer.body)["reason"] == "identity_mismatch"
+            await asyncio.sleep(1)
+        house.store.endings_fail = False
+        await house.settled()
+        assert isinstance(await house.ask(cookie), Answer)
+        assert house.op.revoked == ["rt1"]
+
+    run_virtual(main)
+
+
+def test_h4_a_sign_out_that_comes_while_a_session_is_first_read_is_not_missed() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        house = House(loop)
+        cookie = await house.sign_in()
+        house.store.slow_s = 1.0
+        first = asyncio.ensure_future(house.ask(cookie))
+        await asyncio.sleep(0.5)
+        await house.store.end(next(iter(house.store._rows)), Ended.SIGNED_OUT, 100)
+        assert isinstance(await first, Forward)  # asked before the sign-out
         answer = await house.ask(cookie)
         assert isinstance(answer, Answer)
         assert answer.status == 401
