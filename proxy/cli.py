@@ -76,6 +76,16 @@ def _run(options: argparse.Namespace) -> int:
 
         return serve(given)
     loaded = given()
+    if options.command == "check" and (options.live or options.login):
+        from proxy.doctor.run import check
+
+        return check(
+            loaded,
+            login=options.login,
+            aggressive=options.aggressive,
+            grace_wait_s=options.grace_wait_s,
+            as_json=options.json,
+        )
     if options.command == "check":
         for warning in loaded.warnings:
             print(f"warning: {warning}")
@@ -106,7 +116,26 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="run the proxy")
     commands.add_parser("demo", help="run it with a small provider and a sample app, to look at")
-    check = commands.add_parser("check", help="read the configuration, name every problem")
+    check = commands.add_parser(
+        "check", help="read the configuration, name every problem; --live asks the world"
+    )
+    check.add_argument(
+        "--live", action="store_true", help="ask the provider, the store and the app (the doctor)"
+    )
+    check.add_argument("--login", action="store_true", help="with one sign-in of yours, on top of --live")
+    check.add_argument(
+        "--aggressive",
+        action="store_true",
+        help="with --login: present a used refresh token again; may end that sign-in's grant",
+    )
+    check.add_argument(
+        "--grace-wait-s",
+        type=float,
+        default=35.0,
+        metavar="S",
+        help="with --aggressive: how long after its use it is presented a second time (0 = not)",
+    )
+    check.add_argument("--json", action="store_true", help="print the findings as JSON")
     config = commands.add_parser("config", help="print the configuration, its schema or its reference")
     config.add_argument("what", choices=("show", "schema", "docs"))
     commands.add_parser("import", help="print this configuration for one of another proxy (oauth2-proxy)")

@@ -7,6 +7,7 @@ import hashlib
 import json
 import ssl
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from proxy.config import Settings, Several
@@ -17,7 +18,7 @@ from proxy.core.headers import HeaderPolicy
 from proxy.core.identity import ClaimRules, claim, groups_elsewhere, refreshed_identity
 from proxy.core.identity_headers import IdentityHeaders
 from proxy.core.logout import given_back
-from proxy.core.providers import Profile, Reuse, profile_for
+from proxy.core.providers import Profile, Reach, Reuse, profile_for
 from proxy.core.session import Identity
 from proxy.core.timing import RefreshPolicy
 from proxy.errors import ConfigError, Problem
@@ -29,10 +30,15 @@ from proxy.shell.server import make_pool
 from proxy.shell.sessions import Served, SessionPolicy
 from proxy.shell.store.redis.options import LinkOptions
 
+_REACH = {"always": Reach.SIGN_IN, "with_op_session": Reach.SESSION, "never": Reach.GRANT}
+"""What the setting `op.revoke` claims of the provider."""
+
 
 def profile_of(settings: Settings) -> Profile:
     """The provider's profile: as named, else the one whose issuers look like this one."""
-    return profile_for(settings.provider, settings.issuer)
+    profile = profile_for(settings.provider, settings.issuer)
+    reach = _REACH.get(settings.op.revoke)
+    return replace(profile, reach=reach) if reach is not None else profile
 
 
 def each_provider(settings: Settings) -> dict[str, Several]:

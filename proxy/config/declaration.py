@@ -98,6 +98,14 @@ class Op(Struct, frozen=True, kw_only=True):
             "http://proxy.example.com:3128",
         ),
     ] = SecretUrl()
+    revoke: Annotated[
+        Literal["profile", "always", "with_op_session", "never"],
+        _say(
+            "Whether a sign-out gives the tokens back: `always`; `with_op_session` only where the provider's "
+            "own session ends too; `never`; `profile` by how far that reaches at this provider, so that "
+            "nobody's other sessions end."
+        ),
+    ] = "profile"
     userinfo: Annotated[
         Literal["when_missing", "always", "never"],
         _say("When the OP's userinfo endpoint is asked; `when_missing`: when the ID token lacks a claim."),

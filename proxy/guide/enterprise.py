@@ -1,0 +1,201 @@
+"""Guides: hosted and bought providers of organisations."""
+
+from __future__ import annotations
+
+from proxy.guide.entry import Guide
+
+TABLE = (
+    Guide(
+        "entra",
+        steps=(
+            "Microsoft Entra admin center > App registrations > New registration. Supported account types: "
+            "this organizational directory only.",
+            "Redirect URI: platform **Web** (not Single-page application), "
+            "`https://app.example.com/oauth2/callback`.",
+            "Authentication: Allow public client flows: No.",
+            "Certificates & secrets > New client secret; note when it ends.",
+            "API permissions: delegated `offline_access`, `openid`, `profile`, `email`; for groups also "
+            "Token configuration > Add groups claim (and `User.Read`, for people in very many groups).",
+        ),
+        config=('issuer = "https://login.microsoftonline.com/TENANT-ID/v2.0"',),
+        remedies={
+            "refresh_token": "Keep offline_access in scopes and grant it under API permissions (delegated).",
+            "refresh_grant": "App registrations > Authentication: the redirect URI must be of the "
+            "platform Web.",
+            "secret": "App registrations > Certificates & secrets: the secret is wrong or has expired; "
+            "create "
+            "one and use its Value, not its Secret ID.",
+            "client": "Compare client_id with Application (client) ID on the app's Overview.",
+            "redirect_uri": "App registrations > Authentication > Web > Redirect URIs: add it exactly.",
+            "issuer": "Use https://login.microsoftonline.com/<Directory (tenant) ID>/v2.0; with v2.0 at "
+            "the end.",
+            "lifetime": "Refresh tokens of the platform Single-page application end after 24 hours: use Web. "
+            "Conditional Access sign-in frequency ends them earlier.",
+            "groups": "Token configuration > Add groups claim; for people in more than 200 groups add "
+            "User.Read "
+            "to scopes, so that Microsoft Graph can be asked.",
+            "logout": "App registrations > Authentication: add the post-logout address to the redirect URIs.",
+            "scopes": "API permissions > Add a permission, or remove the scope from scopes.",
+        },
+        life="Access token 60 to 90 minutes. Refresh token 90 days unused (24 hours for single-page apps).",
+        expect=(
+            "Each refresh brings a new refresh token and the old one is not revoked: parallel use is "
+            "harmless.",
+            "Entra has no revocation endpoint: after a sign-out the refresh token, which nobody holds any "
+            "more, ages out.",
+            "`email` can be changed by its owner's administrator and is not verified: rules on domains match "
+            "only with the optional claim `xms_edov`. Use `tenant:` or groups.",
+            "`organizations` and `common` work: each ID token's issuer is compared with its own tenant.",
+        ),
+        hits=(
+            (
+                "Everybody must sign in after 24 hours.",
+                "The redirect URI is of the platform Single-page application.",
+            ),
+            ("`interaction_required` (AADSTS50076).", "A new policy asks for MFA: people sign in once more."),
+        ),
+    ),
+    Guide(
+        "okta",
+        steps=(
+            "Admin Console > Applications > Create App Integration: OIDC, Web Application.",
+            "Grant type: Authorization Code and **Refresh Token**.",
+            "Sign-in redirect URI `https://app.example.com/oauth2/callback`, sign-out redirect URI "
+            "`https://app.example.com/oauth2/logged-out`.",
+            "Security > API > Authorization Servers > Scopes: `offline_access` must be allowed by an "
+            "access policy rule.",
+        ),
+        config=('issuer = "https://ORG.okta.com/oauth2/default"',),
+        remedies={
+            "refresh_token": "Applications > your app > General > Grant type: check Refresh Token, and keep "
+            "offline_access in scopes.",
+            "refresh_grant": "Applications > your app > General > Grant type: check Refresh Token.",
+            "secret": "Applications > your app > General > Client Credentials > Generate new secret.",
+            "redirect_uri": "Applications > your app > General > Sign-in redirect URIs.",
+            "rotation": 'Applications > your app > Refresh Token: "Use persistent token", or a grace '
+            "period of 30 to 60 s.",
+            "lifetime": "Security > API > your authorization server > Access Policies > rule: refresh token "
+            'lifetime and "expires after" idle time.',
+            "groups": "Security > API > your authorization server > Claims: add a groups claim to the ID "
+            "token.",
+            "logout": "Applications > your app > General > Sign-out redirect URIs.",
+        },
+        life="Refresh token: unlimited, or 7 days unused, by the access policy.",
+        expect=(
+            "With rotation on and after its grace, a second use of an old token ends the newest one and "
+            "all access tokens since the sign-in.",
+        ),
+    ),
+    Guide(
+        "auth0",
+        steps=(
+            "Dashboard > Applications > Create Application: Regular Web Application.",
+            "Allowed Callback URLs: `https://app.example.com/oauth2/callback`; Allowed Logout URLs: "
+            "`https://app.example.com/oauth2/logged-out`.",
+            "Advanced Settings > Grant Types: Authorization Code, Refresh Token.",
+            "With an API audience: Applications > APIs > your API > Allow Offline Access.",
+        ),
+        config=('issuer = "https://TENANT.eu.auth0.com/"   # with the slash',),
+        remedies={
+            "refresh_token": "Applications > APIs > your API > Allow Offline Access, and keep "
+            "offline_access in scopes.",
+            "refresh_grant": "Applications > your app > Advanced Settings > Grant Types: Refresh Token.",
+            "secret": "Applications > your app > Settings > Client Secret (rotate if in doubt).",
+            "redirect_uri": "Applications > your app > Settings > Allowed Callback URLs.",
+            "issuer": "Auth0's issuer ends in a slash.",
+            "rotation": "Applications > your app > Settings > Refresh Token Rotation: a Rotation Overlap "
+            "Period of "
+            "some seconds.",
+            "lifetime": "Applications > your app > Settings > Refresh Token Expiration: idle lifetime.",
+            "groups": "Add a Post-Login Action that sets a claim named by a URL, and name it in "
+            "groups_claim.",
+            "logout": "Applications > your app > Settings > Allowed Logout URLs.",
+        },
+        life="Idle and absolute lifetime, per application.",
+        expect=(
+            "A dead token is refused with HTTP 403.",
+            "A sign-out does not revoke: tenants from before 2021 take back the whole grant with the token "
+            '("Refresh Token Revocation Deletes Grant"). Where that is off, set `op.revoke = "always"`.',
+        ),
+    ),
+    Guide(
+        "pingfederate",
+        steps=(
+            "Applications > OAuth > Clients > Add Client; client authentication: client secret (or "
+            "private key JWT).",
+            "Redirection URIs: `https://app.example.com/oauth2/callback`.",
+            "Allowed Grant Types: Authorization Code and **Refresh Token**.",
+            "System > OAuth Settings > Authorization Server Settings: refresh token lifetime and idle "
+            "time-out "
+            "at least as long as the access token's life.",
+        ),
+        config=('provider = "pingfederate"', 'issuer = "https://sso.example.com"'),
+        remedies={
+            "refresh_token": "Clients > your client > Allowed Grant Types: Refresh Token; if your policy "
+            "ties it to "
+            "a scope, add that one to scopes.",
+            "refresh_grant": "Clients > your client > Allowed Grant Types: Refresh Token.",
+            "secret": "Clients > your client > Client Secret > Change Secret.",
+            "redirect_uri": "Clients > your client > Redirection URIs.",
+            "scopes": "System > OAuth Settings > Scope Management: define the scope, or remove it from "
+            "scopes.",
+            "rotation": "Authorization Server Settings > Refresh Token Rolling Grace Period: its default "
+            "is 0; "
+            "allow some seconds.",
+            "lifetime": "Authorization Server Settings > Persistent Grant Idle Timeout: longer than the "
+            "access "
+            "token's life.",
+            "groups": "OpenID Connect Policy > Attribute Contract: add groups, and name the claim in "
+            "groups_claim.",
+            "logout": "Clients > your client > Logout URIs.",
+        },
+        life="Grant lifetime and idle time-out are set on the server; 30 days is common.",
+    ),
+    Guide(
+        "cloudentity",
+        steps=(
+            "Workspace > OAuth > Authorization Server: allow the grant `refresh_token`.",
+            "Applications > Create Client: Server Web; OAuth > Grant types: `authorization_code` and "
+            "`refresh_token`.",
+            "Redirect URI: `https://app.example.com/oauth2/callback`.",
+            "Scopes: subscribe the client to `offline_access`.",
+        ),
+        config=('issuer = "https://TENANT.eu.authz.cloudentity.io/TENANT/WORKSPACE"',),
+        remedies={
+            "refresh_token": "Workspace and client must both allow the refresh_token grant, and the "
+            "client must be "
+            "subscribed to offline_access.",
+            "refresh_grant": "Applications > your client > OAuth > Grant types: refresh_token.",
+            "lifetime": "Workspace > OAuth > Authorization Server > Tokens: refresh token TTL.",
+        },
+        life="Refresh token TTL of the workspace.",
+        expect=("Whether it rotates is not said in the pages that were read; it is learned at run time.",),
+    ),
+    Guide(
+        "cognito",
+        steps=(
+            "User pool > App clients > Create app client: Traditional web application (with a client "
+            "secret).",
+            "Login pages: Allowed callback URLs `https://app.example.com/oauth2/callback`, Allowed "
+            "sign-out URLs "
+            "`https://app.example.com/oauth2/logged-out`; grant type Authorization code; scopes openid, "
+            "profile, email.",
+            "Authentication flows: ALLOW_REFRESH_TOKEN_AUTH, or refresh token rotation with a grace period.",
+        ),
+        config=('issuer = "https://cognito-idp.REGION.amazonaws.com/POOL-ID"',),
+        remedies={
+            "refresh_token": "App clients > your client: the code grant always brings one; check the "
+            "grant type.",
+            "refresh_grant": "App clients > your client > Authentication flows: ALLOW_REFRESH_TOKEN_AUTH.",
+            "secret": "App clients > your client: add a secret, or make a client that has one.",
+            "scopes": "Remove offline_access from scopes: Cognito has no such scope.",
+            "redirect_uri": "App clients > your client > Login pages > Allowed callback URLs.",
+            "rotation": "App clients > your client > Refresh token rotation: a grace period of up to 60 s.",
+            "lifetime": "App clients > your client > Refresh token expiration: 60 minutes to 10 years.",
+            "groups": "Groups come as cognito:groups by themselves.",
+            "logout": "App clients > your client > Login pages > Allowed sign-out URLs.",
+        },
+        life="Refresh token 30 days by default.",
+        expect=("A sign-out revokes the tokens of that sign-in only.",),
+    ),
+)

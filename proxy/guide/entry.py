@@ -1,0 +1,81 @@
+"""The shape of a guide, and the one that holds for every provider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+TOPICS = (
+    "refresh_token",
+    "refresh_grant",
+    "secret",
+    "client",
+    "redirect_uri",
+    "scopes",
+    "issuer",
+    "rotation",
+    "lifetime",
+    "groups",
+    "logout",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """One provider, for people.
+
+    Attributes:
+        name: of the profile.
+        steps: in its console, in order.
+        config: lines of TOML that differ from the profile's defaults; `client_id` and the rest is added.
+        remedies: by topic, one sentence each.
+        life: how long its tokens last.
+        expect: further things worth knowing, a sentence each.
+        hits: what users meet: symptom and answer.
+    """
+
+    name: str
+    steps: tuple[str, ...]
+    config: tuple[str, ...] = ()
+    remedies: Mapping[str, str] = field(default_factory=dict[str, str])
+    life: str = ""
+    expect: tuple[str, ...] = ()
+    hits: tuple[tuple[str, str], ...] = ()
+
+
+GENERIC = Guide(
+    "generic",
+    steps=(
+        "Create a confidential client (web application, server-side) that uses the authorization code flow.",
+        "Allow it the grants `authorization_code` and `refresh_token`, and the scope `offline_access`.",
+        "Register the redirect URI `https://app.example.com/oauth2/callback` and, for signing out, the "
+        "post-logout redirect URI `https://app.example.com/oauth2/logged-out`.",
+        "Copy the client id and the secret.",
+    ),
+    config=('issuer = "https://login.example.com"',),
+    remedies={
+        "refresh_token": "Allow the client the refresh_token grant and the scope offline_access, then "
+        "sign in again: "
+        "sessions from before the change keep having no refresh token.",
+        "refresh_grant": "Add refresh_token to the client's grant types.",
+        "secret": "Create a new client secret, put it into client_secret (or its file) and send SIGHUP; "
+        "nobody is signed out by the mistake.",
+        "client": "Compare client_id with the provider's list of clients.",
+        "redirect_uri": "Register the redirect URI exactly as it is shown here.",
+        "scopes": "Remove the scope from `scopes`, or allow it to the client.",
+        "issuer": "Set issuer to what the discovery document says, letter by letter.",
+        "rotation": "If the provider can, allow a used refresh token some seconds of grace.",
+        "lifetime": "Make the refresh token's idle time-out longer than the access token's life.",
+        "groups": "Let the provider put the groups into the ID token or userinfo and name the claim in "
+        "groups_claim.",
+        "logout": "Register the post-logout redirect URI at the client.",
+    },
+    life="The provider decides; `nightporter check --login` shows it.",
+    hits=(
+        (
+            "People are signed out about once an hour.",
+            "Their sessions have no refresh token: see what `check --live` says about it, change that, and "
+            "sign in again.",
+        ),
+    ),
+)
