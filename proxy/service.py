@@ -33,6 +33,9 @@ log = logging.getLogger("nightporter")
 LAG_ALIVE_S = 5.0
 """A loop that is later than this is not well."""
 
+APP_PROBE_S = 1.0
+"""How long the app may take to accept a connection before it counts as not there."""
+
 FIRST_WORD_S = 2.0
 """How long a start waits for the other replicas' cookie keys."""
 
@@ -172,6 +175,7 @@ class Service:
                 alive=lambda: telemetry.lag_s < LAG_ALIVE_S,
                 away=self._away,
                 scrape=telemetry.scrape,
+                app=self._app_accepts,
             ),
             policy,
         )
@@ -314,6 +318,19 @@ class Service:
         await base.store.close()
         self._operations.close()
         log.info("stopped", extra={"unfinished": lost})
+
+    async def _app_accepts(self) -> bool:
+        app = self.settings.upstream_address
+        try:
+            async with asyncio.timeout(APP_PROBE_S):
+                if app.path:
+                    _, writer = await asyncio.open_unix_connection(app.path)
+                else:
+                    _, writer = await asyncio.open_connection(app.host, app.port)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
 
     def _away(self) -> list[str]:
         away: list[str] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from proxy.core.gate import Answer, Verdict
@@ -19,16 +19,19 @@ class Head(Protocol):
 
 
 class OperationsDoor:
-    """Answers `/livez`, `/readyz` and `/metrics`; everything else is a 404.
+    """Answers `/livez`, `/readyz`, `/readyz/app` and `/metrics`; everything else is a 404.
 
     Ready means started and not draining. A store or an OP that is away shows in the body and
     in the metrics, never in the status: a blip must not take every replica out of service.
+    `/readyz/app` is for a sidecar, whose app is in the same pod, on loopback, where no probe gets:
+    ready, and the app accepts connections.
 
     Args:
         ready: whether new requests are welcome.
         alive: whether the loop is well (false = restart us).
         away: names of dependencies that are known to be away.
         scrape: the figures in the Prometheus text format.
+        app: whether the app accepts a connection now.
     """
 
     def __init__(
@@ -38,13 +41,15 @@ class OperationsDoor:
         alive: Callable[[], bool],
         away: Callable[[], list[str]],
         scrape: Callable[[], bytes],
+        app: Callable[[], Awaitable[bool]],
     ) -> None:
         self._ready = ready
         self._alive = alive
         self._away = away
         self._scrape = scrape
+        self._app = app
 
-    def admit(self, head: Head, peer: object) -> Verdict:
+    def admit(self, head: Head, peer: object) -> Verdict | Awaitable[Verdict]:
         """The answer to a probe or a scrape."""
         if head.method not in (b"GET", b"HEAD"):
             return Answer(405, [(b"Allow", b"GET, HEAD")], decision="operations")
@@ -53,11 +58,16 @@ class OperationsDoor:
                 return self._state("alive", self._alive())
             case b"/readyz":
                 return self._state("ready", self._ready())
+            case b"/readyz/app":
+                return self._ready_with_app()
             case b"/metrics":
                 fields = [(b"Content-Type", b"text/plain; version=0.0.4; charset=utf-8")]
                 return Answer(200, fields, self._scrape(), "operations")
             case _:
                 return Answer(404, [(b"Content-Type", b"text/plain")], b"not found\n", "operations")
+
+    async def _ready_with_app(self) -> Verdict:
+        return self._state("ready", self._ready() and await self._app())
 
     def _state(self, word: str, good: bool) -> Answer:
         body = json.dumps({word: good, "away": self._away()}).encode() + b"\n"

@@ -41,11 +41,15 @@ def check(what, good, found):
 host = {"Host": urlsplit(PUBLIC_URL).netloc} if PUBLIC_URL else {}
 
 if OPERATIONS:
-    status, _, body = ask(OPERATIONS, "/readyz")
+    end = time.monotonic() + 20.0
+    while True:
+        status, _, body = ask(OPERATIONS, "/readyz")
+        away = json.loads(body)["away"] if status == 200 else []
+        if not away or time.monotonic() > end:
+            break
+        time.sleep(1)
     check("the sidecar is ready", status == 200, f"/readyz answered {status} {body[:200]!r}")
-    if status == 200:
-        away = json.loads(body)["away"]
-        check("store and provider answer, as far as it knows", not away, f"away: {', '.join(away)}")
+    check("store and provider answer, as far as it knows", not away, f"away: {', '.join(away)}")
     status, _, body = ask(OPERATIONS, "/metrics")
     check("metrics are served", status == 200 and b"nightporter_" in body, f"/metrics answered {status}")
 

@@ -63,8 +63,12 @@ livenessProbe:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with $values.probes.readiness }}
+{{- $probe := deepCopy . }}
+{{- if and (or $.native $.sidecar) (eq (dig "httpGet" "path" "" .) "/readyz") }}
+{{- $_ := set $probe.httpGet "path" "/readyz/app" }}
+{{- end }}
 readinessProbe:
-  {{- toYaml . | nindent 2 }}
+  {{- toYaml $probe | nindent 2 }}
 {{- end }}
 resources:
   {{- toYaml $values.resources | nindent 2 }}

@@ -4,6 +4,7 @@ Names. Every template of this library takes one dictionary:
   root     the caller's own `$`
   values   the values that values.yaml of this library declares
   native   true for a native sidecar (an init container that stays)
+  sidecar  true for a plain one beside the app
   mounts   further mounts of the container, for volumes that the caller brings
 
   {{- include "nightporter.container" (dict "root" $ "values" .Values.nightporter "native" true) | nindent 10 }}
