@@ -98,6 +98,7 @@ def session_policy(settings: Settings, served: Mapping[tuple[str, str], Served])
         ttl_s=settings.cache.ttl_s,
         stale_s=settings.cache.stale_s,
         max_bytes=settings.cache.max_bytes,
+        max_identity_bytes=settings.limits.max_head_bytes // 2,
         serve=served,
     )
 

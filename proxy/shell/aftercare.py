@@ -259,6 +259,12 @@ class Aftercare:
             return
         if identity == before:
             return
+        session = self._sessions.cached(subject.key)
+        if session is not None and not self._sessions.fits(identity, session.tokens):
+            log.warning(
+                "identity_too_large", extra={"session": subject.key[:12], "groups": len(identity.groups)}
+            )
+            return
         who_id = random_id()
         blob = seal_identity(subject.seal, who_id, identity)
         try:

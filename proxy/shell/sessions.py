@@ -112,6 +112,7 @@ class SessionPolicy:
         ttl_s: how long an entry is believed without asking the store.
         stale_s: how long it may go on while the store is away.
         max_bytes: of the cache.
+        max_identity_bytes: of all identity header lines together.
         serve: by issuer and client id, whose tokens are served: a session of another OP or client is
             not ours to use, and its tokens go nowhere. Empty = not asked.
     """
@@ -121,6 +122,7 @@ class SessionPolicy:
     ttl_s: float = 30.0
     stale_s: float = 300.0
     max_bytes: int = 64 << 20
+    max_identity_bytes: int = 32_768
     serve: Mapping[tuple[str, str], Served] = field(default_factory=dict[tuple[str, str], Served])
 
     def serves(self, tokens: Tokens, origin: Origin) -> bool:
@@ -423,6 +425,10 @@ class Sessions:
     async def now(self) -> float:
         """Store time, Unix seconds."""
         return self._time.now()
+
+    def fits(self, identity: Identity, tokens: Tokens) -> bool:
+        """Whether the header lines for this identity are short enough for an app to take them."""
+        return len(self._block(identity, tokens, self._time.now())) <= self._policy.max_identity_bytes
 
     async def create(
         self,

@@ -296,6 +296,15 @@ async def _redeem(visit: Visit, flow: Flow, code: str, issuer: str) -> Response:
         _discard(desk, tokens)
         desk.event("login_denied", request=visit.request_id, iss=identity.iss, sub=identity.sub)
         return visit.page(_not_allowed(visit, identity, claims, flow), cookies=[_drop(visit, flow)])
+    if not desk.sessions.fits(identity, tokens):
+        _discard(desk, tokens)
+        raise LoginError(
+            "identity_too_large",
+            "What the identity provider says of this account, mostly its groups, is too long to be passed "
+            "on. Ask the operator to have fewer groups sent.",
+            status=403,
+            detail=f"{len(identity.groups)} groups; half of limits.max_head_bytes is the limit",
+        )
     try:
         session = await _replaced(visit)
         line = await desk.sessions.create(

@@ -229,6 +229,7 @@ class House:
         env: Mapping[str, str] | None = None,
         start: bool = True,
     ) -> None:
+        home.mkdir(parents=True, exist_ok=True)
         self.app = EchoApp()
         self.op = op if op is not None else ScriptedOP()
         if not self.op.port:

@@ -383,3 +383,38 @@ def test_f30_large_tokens_are_kept_behind_a_small_cookie(tmp_path: Path) -> None
         house.expire()
         assert ada.get("/a").status == 200
         chain_holds(house.op)
+
+
+def test_f30_more_groups_than_an_app_can_take_are_refused_at_the_sign_in_in_so_many_words(
+    tmp_path: Path,
+) -> None:
+    with House(tmp_path) as house:
+        ada = house.somebody()
+        house.op.user["groups"] = [f"group-{n:03d}-{'x' * 140}" for n in range(300)]
+        page = house.browser().visit("/page")
+        assert page.status == 403
+        assert "groups" in page.text
+        [failed] = house.replica.events("login_failed")
+        assert failed["code"] == "identity_too_large"
+        assert "300 groups" in failed["detail"]
+        house.expire()
+        assert ada.get("/a").seen["x-forwarded-groups"] == "staff"  # who is in stays in, as they were
+        until(lambda: house.replica.events("identity_too_large"))
+        assert ada.get("/b").seen["x-forwarded-groups"] == "staff"
+
+
+def test_f12_f19_a_profile_knows_its_providers_words_and_wishes(tmp_path: Path) -> None:
+    refused = said(400, {"error": "invalid_request"})
+    with House(tmp_path / "dex", env={"NIGHTPORTER_PROVIDER": "dex"}) as house:
+        ada = house.somebody()
+        house.expire()
+        house.op.script_next(refused, "refresh")
+        signed_out_for(house, ada, "invalid_request")
+    env = {"NIGHTPORTER_PROVIDER": "gitlab", "NIGHTPORTER_ALLOW": "everyone"}
+    with House(tmp_path / "gitlab", env=env) as house:
+        ada = house.somebody()
+        house.expire()
+        assert ada.get("/a").status == 200
+        [request] = [r for r in house.op.requests if r.form.get("grant_type") == "refresh_token"]
+        assert request.form["redirect_uri"] == house.url + "/oauth2/callback"
+        assert "scope" not in request.form
