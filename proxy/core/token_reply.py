@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -18,6 +19,10 @@ from proxy.core.session import OutcomeKind
 
 MAX_RETRY_AFTER_S = 3600.0
 """A longer `Retry-After` is cut: an hour without renewal is the OP's outage, not its wish."""
+
+_LONG_WORD = re.compile(r"[A-Za-z0-9_.~+/=-]{24,}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\.?")
+"""Trace and correlation ids, by which a provider's support finds its own logs."""
 
 _TRANSIENT_CODES = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
 
@@ -108,6 +113,26 @@ def judge(reply: RawReply, profile: Profile, *, now: float = 0.0) -> Issued | Re
     if 300 <= reply.status < 400:
         return Refused(OutcomeKind.UNKNOWN, "redirect", reply.status, after)
     return Refused(OutcomeKind.UNKNOWN, f"http_{reply.status}", reply.status, after)
+
+
+def own_words(reply: RawReply, token: str) -> str:
+    """The OP's own words about a refusal, fit for a log: short, printable, and without anything
+    that might be a token. "" if it said nothing.
+
+    "Session not active" or an AADSTS number is what tells an operator which switch it was; but some
+    OPs repeat what they were sent.
+
+    Args:
+        token: that was presented.
+    """
+    body = _protocol_json(reply) or {}
+    words = body.get("error_description")
+    if not isinstance(words, str):
+        return ""
+    if token:
+        words = words.replace(token, "…")
+    words = "".join(char if char.isprintable() else " " for char in words[:4096])
+    return _LONG_WORD.sub(lambda found: found[0] if _UUID.fullmatch(found[0]) else "…", words)[:300].strip()
 
 
 def retry_after_s(value: str, now: float) -> float | None:

@@ -18,9 +18,9 @@ from proxy.core.refresh import Attempt
 from proxy.core.seal import SessionSeal, random_id
 from proxy.core.session import LEASE_S, RENEW_S, Ended, Outcome, OutcomeKind, Record
 from proxy.core.timing import RefreshPolicy, due_at, floor_s, jitter_of
-from proxy.core.token_reply import Issued, RawReply, Refused, judge
+from proxy.core.token_reply import Issued, RawReply, Refused, judge, own_words
 from proxy.errors import CookieError, NotSent, OPUnavailable, ProxyError, ReplyLost, StoreUnavailable
-from proxy.shell.blobs import open_tokens, seal_tokens
+from proxy.shell.blobs import open_identity, open_tokens, seal_tokens
 from proxy.shell.clock import Clock, StoreTime
 from proxy.shell.journal import Journal
 from proxy.shell.store.contract import Store
@@ -241,15 +241,37 @@ class Renewal:
             log.warning("op_unreachable", extra={"detail": error.detail})
             return steps.NotSent(OP_UNREACHABLE)
         except (ReplyLost, OPUnavailable) as error:
+            log.warning("refresh_answer_lost", extra={**self._whose(), "detail": error.detail})
             return steps.Lost(error.detail)
         judged = judge(raw, kit.profile, now=now)
         if isinstance(judged, Issued):
             kit.observed.refreshed(self._sent, judged)
+        else:
+            self._tell_refusal(judged, raw)
         if isinstance(judged, Refused) and judged.kind in (OutcomeKind.TRANSIENT, OutcomeKind.CLIENT):
             kit.breaker.failed(judged.kind, judged.code, judged.retry_after_s, now)
         else:
             kit.breaker.succeeded()
         return steps.Reply(judged, self._sent_at)
+
+    def _tell_refusal(self, refused: Refused, raw: RawReply) -> None:
+        """One line for whoever asks why somebody was signed out, or why renewals wait."""
+        level = logging.ERROR if refused.kind is OutcomeKind.CLIENT else logging.WARNING
+        says = {
+            "outcome": refused.kind.value,
+            "code": refused.code,
+            "http_status": refused.http_status,
+            "detail": own_words(raw, self._sent),
+        }
+        log.log(level, "refresh_refused", extra={**self._whose(), **says})
+
+    def _whose(self) -> dict[str, str]:
+        subject = self._subject
+        try:
+            identity = open_identity(subject.seal, subject.record)
+        except CookieError:
+            return {"session": subject.key[:12]}
+        return {"session": subject.key[:12], "iss": identity.iss, "sub": identity.sub}
 
     # -- the lease --
 

@@ -411,6 +411,11 @@ def test_a_grant_that_the_provider_ended(place: Place) -> None:
     call = place.op.relay.refreshes(since)[0]
     assert (call.status, call.error) == (400, "invalid_grant")
     assert len([each for each in place.op.relay.refreshes(since) if each.form["refresh_token"] == token]) == 1
+    told = place.porter.replica.events("refresh_refused")[-1]
+    assert (told["outcome"], told["code"], told["http_status"]) == ("dead", "invalid_grant", 400)
+    assert told["iss"] == place.op.issuer
+    assert told["detail"] == call.reply.get("error_description", "")
+    assert token not in place.porter.replica.log.read_text()
 
 
 def test_the_profile_expects_what_was_seen(place: Place) -> None:

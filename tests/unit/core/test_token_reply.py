@@ -9,7 +9,7 @@ import pytest
 from proxy.core.providers import PROFILES
 from proxy.core.session import OutcomeKind
 from proxy.core.timing import RefreshPolicy, due_at, floor_s, token_life_s
-from proxy.core.token_reply import Issued, RawReply, Refused, judge, life_s, retry_after_s
+from proxy.core.token_reply import Issued, RawReply, Refused, judge, life_s, own_words, retry_after_s
 
 GENERIC = PROFILES["generic"]
 
@@ -120,3 +120,26 @@ def test_retry_after_is_seconds_or_a_date_and_bounded(text: str, seconds: float 
 
 def test_life_s_never_makes_a_loop() -> None:
     assert life_s(float("-inf"), default_s=60, min_s=5, max_s=100) == 60
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("Session not active", "Session not active"),
+        ("AADSTS70043: The refresh token has expired", "AADSTS70043: The refresh token has expired"),
+        (
+            "Trace ID: 0a1b2c3d-0000-4444-8888-aaaabbbbcccc.",
+            "Trace ID: 0a1b2c3d-0000-4444-8888-aaaabbbbcccc.",
+        ),
+        ("no such token: rt-1 at all", "no such token: … at all"),
+        ("unknown: eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl", "unknown: …"),
+        ("two\r\nlines\x1b[31m", "two  lines [31m"),
+        ("x " * 500, ("x " * 150).strip()),
+        (["no text"], ""),
+        (None, ""),
+    ],
+)
+def test_the_providers_own_words_are_fit_for_a_log(words: object, told: str) -> None:
+    body = json.dumps({"error": "invalid_grant", "error_description": words}).encode()
+    assert own_words(RawReply(400, {}, body), "rt-1") == told
+    assert own_words(RawReply(502, {}, b"<html>"), "rt-1") == ""
