@@ -9,7 +9,7 @@ OPS := build/ops
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format docs lock bench clean test-tools test-ops image sbom chart
+.PHONY: help demo test lint format docs lock bench bench-tools pressure profile fuzz clean test-tools test-ops image sbom chart
 
 help:
 	@echo "make demo    a provider, a sample app and Nightporter in front of it; prints the URL to visit"
@@ -21,7 +21,10 @@ help:
 	@echo "make image   build the container image (needs an engine; makes the bases where no registry is)"
 	@echo "make chart   write what the charts generate: schemas, tables of values, golden manifests"
 	@echo "make sbom    write $(SBOM), a CycloneDX list of what the image installs"
-	@echo "make bench   measure beside nginx"
+	@echo "make bench   measure beside nginx and the peers that packages carry; QUICK=1: nginx only, three minutes"
+	@echo "make pressure  10,000 idle connections, slow and stalled clients: memory, and who is closed"
+	@echo "make profile where the microseconds of a request go"
+	@echo "make fuzz    SECONDS=60: head parser, chunk reader, cookie opener against their oracles"
 	@echo "make clean   remove the environment and what tools left behind"
 
 demo: $(VENV)/.runtime
@@ -47,8 +50,17 @@ docs: $(VENV)/.runtime
 	$(BIN)/nightporter config docs > build/configuration.md
 	mv build/configuration.md docs/configuration.md
 
-bench: $(VENV)/.test
-	$(BIN)/python -m bench.run $(ARGS)
+bench: bench-tools $(VENV)/.test
+	$(BIN)/python -m bench.run $(if $(QUICK),--quick) $(ARGS)
+
+pressure: $(VENV)/.test
+	$(BIN)/python -m bench.pressure $(ARGS)
+
+profile: $(VENV)/.test
+	$(BIN)/python -m bench.profile $(ARGS)
+
+bench-tools:
+	@scripts/install-test-tools bench
 
 image:
 	@scripts/build-image $(TAGS)

@@ -1,152 +1,171 @@
-"""CPU microseconds per proxied request, beside nginx, in one interleaved run.
+"""CPU microseconds per proxied request, beside the peers that packages carry, interleaved.
 
-`make bench`, or ``python -m bench.run [ROUNDS] [SECONDS]``. Needs nginx, wrk and taskset. Proxies run
-on core 0, load and upstream on core 1; each is asked by 32 keep-alive connections, every request
-with another path and a browser's head. Printed: medians, ratio to nginx, resident memory. Loopback
-only, bounded, and everything started here is ended here.
+``make bench [QUICK=1]``, or ``python -m bench.run [--quick] [--only nginx,nightporter] [--out DIR]``.
+Needs nginx, wrk, redis-server and taskset; peers that are not installed are left out, by name.
+Everybody is signed in to through a real login. Proxies run on core 0, the app, the load and Redis
+on core 1. Contestants take turns (A B C A B C), medians count. Loopback only, bounded, and everything
+that is started here is ended here. Writes a table (Markdown), the figures (JSON) and a chart (SVG).
 """
 
 from __future__ import annotations
 
-import os
-import shutil
+import argparse
+import datetime
+import json
 import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from bench import chart
+from bench.contestants import Contestant, available, stage
+from bench.machine import cpu_s, described, resident_mib, script, wrk
 
-from tests.scenarios.house import House, free_port, until
-
-APP = 'server { listen 127.0.0.1:%d; location / { return 200 "%s"; } }'
-
-TICK = os.sysconf("SC_CLK_TCK")
-
-LUA = """
-local n = 0
-local head = {
-  ["Cookie"] = "%s",
-  ["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36",
-  ["Accept"] = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-  ["Accept-Language"] = "en-GB,en;q=0.8", ["Accept-Encoding"] = "gzip, deflate, br",
-  ["Sec-Fetch-Mode"] = "cors", ["Sec-Fetch-Site"] = "same-origin", ["Sec-Fetch-Dest"] = "empty",
-  ["Referer"] = "http://127.0.0.1/page", ["DNT"] = "1", ["Pragma"] = "no-cache",
+KINDS = {
+    "browser": ("browser", ""),
+    "short": ("short", ""),
+    "traced": ("traced", ""),
+    "1m": ("browser", "/1m"),
 }
-request = function() n = n + 1; return wrk.format("GET", "/item/" .. n .. "?q=" .. n, head) end
-"""
+"""Name → (head, path); without a path every request has another one."""
 
 
-def nginx(home: Path, port: int, server: str) -> subprocess.Popen[bytes]:
-    """An nginx of ours with one worker, in the foreground."""
-    config = home / f"nginx-{port}.conf"
-    config.write_text(
-        f"worker_processes 1; daemon off; pid {home}/pid-{port}; error_log {home}/error-{port} error;"
-        "events { worker_connections 1024; } http { access_log off; keepalive_requests 1000000000;"
-        f"client_body_temp_path {home}/b{port}; proxy_temp_path {home}/p{port}; "
-        f"fastcgi_temp_path {home}/f{port}; uwsgi_temp_path {home}/u{port}; scgi_temp_path {home}/s{port};"
-        f"{server} }}"
-    )
-    return subprocess.Popen(["taskset", "-c", "0", shutil.which("nginx") or "nginx", "-c", str(config)])
+@dataclass
+class Figures:
+    """What was measured of one contestant."""
+
+    name: str
+    version: str = ""
+    cpu_us: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    redis_us: list[float] = field(default_factory=list[float])
+    p99_ms: list[float] = field(default_factory=list[float])
+    resident_mib: float = 0.0
+
+    def median(self, kind: str) -> float:
+        found = self.cpu_us.get(kind)
+        return statistics.median(found) if found else 0.0
 
 
-def tree(pid: int) -> list[int]:
-    """A process and its children."""
-    found = [pid]
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    for child in children:
-        found += tree(int(child))
-    return found
+def measure(each: Contestant, figures: Figures, kind: str, lua: Path, seconds: float) -> None:
+    """One turn of one contestant."""
+    pids = each.pids
+    before = cpu_s(*pids)
+    store = cpu_s(each.redis) if each.redis else 0.0
+    load = wrk(each.port, lua, seconds)
+    figures.cpu_us.setdefault(kind, []).append((cpu_s(*pids) - before) / load.requests * 1e6)
+    if each.redis and kind == "browser":
+        figures.redis_us.append((cpu_s(each.redis) - store) / load.requests * 1e6)
+    if kind == "browser":
+        figures.p99_ms.append(load.p99_ms)
+        figures.resident_mib = resident_mib(*pids)
 
 
-def cpu_s(pid: int) -> float:
-    total = 0
-    for each in tree(pid):
-        fields = Path(f"/proc/{each}/stat").read_text().rpartition(") ")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICK
+def run(
+    home: Path, names: list[str], kinds: list[str], rounds: int, seconds: float
+) -> tuple[list[Figures], list[str]]:
+    """All contestants, in turns."""
+    left_out: list[str] = []
+    with stage(home) as made:
+        contestants: list[tuple[Contestant, Figures]] = []
+        for name, make in available().items():
+            if names and name not in names:
+                continue
+            try:
+                each = make(made)
+            except (AssertionError, OSError, RuntimeError) as error:
+                left_out.append(f"{name}: {type(error).__name__} {str(error)[:200]}")
+                continue
+            contestants.append((each, Figures(each.name, each.version)))
+        scripts: dict[tuple[str, str], Path] = {}
+        for each, _ in contestants:
+            for kind in kinds:
+                head, path = KINDS[kind]
+                scripts[each.name, kind] = home / f"{len(scripts)}.lua"
+                scripts[each.name, kind].write_text(script(each.cookie, head, path))
+            wrk(each.port, scripts[each.name, kinds[0]], 1)
+        for kind in kinds:
+            for _ in range(rounds):
+                for each, figures in contestants:
+                    measure(each, figures, kind, scripts[each.name, kind], seconds)
+        return [figures for _, figures in contestants], left_out
 
 
-def resident_mib(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+def table(found: list[Figures], kinds: list[str]) -> str:
+    """The figures as Markdown."""
+    floor = found[0]
+    rows = [
+        "| | CPU µs/request, browser head | × nginx | short head | browser head with a new trace id | Redis µs | "
+        "p99 ms under full load | resident MiB | 1 MiB bodies, MiB per CPU s |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for each in found:
+        browser = each.median("browser")
+        ratio = browser / floor.median("browser") if floor.median("browser") else 0.0
+        redis = statistics.median(each.redis_us) if each.redis_us else None
+        mib = 1e6 / each.median("1m") if each.median("1m") else None
+        cells = [
+            each.name,
+            f"{browser:.1f}",
+            f"{ratio:.2f}",
+            *(f"{each.median(kind):.1f}" if kind in kinds else "–" for kind in ("short", "traced")),
+            f"{redis:.1f}" if redis is not None else "–",
+            f"{statistics.median(each.p99_ms):.1f}" if each.p99_ms else "–",
+            f"{each.resident_mib:.0f}",
+            f"{mib:,.0f}" if mib else "–",
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows) + "\n"
 
 
-def load(port: int, lua: Path, seconds: int) -> int:
-    """Requests answered; any answer that is not 2xx fails the run."""
-    out = subprocess.run(
-        [
-            "taskset",
-            "-c",
-            "1",
-            "wrk",
-            "-t1",
-            "-c32",
-            f"-d{seconds}s",
-            "-s",
-            str(lua),
-            f"http://127.0.0.1:{port}/",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert "Non-2xx" not in out, out
-    assert "Socket errors" not in out, out
-    return int(out.partition(" requests in ")[0].split()[-1])
-
-
-def main(rounds: int = 3, seconds: int = 4) -> int:
-    """Measure and print."""
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(prog="bench.run", description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--quick", action="store_true", help="ours beside nginx, within three minutes")
+    parser.add_argument("--only", default="", help="names, separated by commas")
+    parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=0.0)
+    parser.add_argument("--out", default="build/bench", help="directory of the results")
+    options = parser.parse_args(arguments)
+    names = [name for name in options.only.split(",") if name]
+    if options.quick and not names:
+        names = ["nginx", "nightporter", "behind-nginx"]
+    rounds = options.rounds or (3 if options.quick else 5)
+    seconds = options.seconds or (3.0 if options.quick else 4.0)
+    kinds = ["browser", "short", "traced", "1m"]
     home = Path(tempfile.mkdtemp(prefix="nightporter-bench-"))
-    app_port, plain_port = free_port(), free_port()
-    body = "x" * 1024
-    app = nginx(home, app_port, APP % (app_port, body))
-    plain = nginx(
-        home,
-        plain_port,
-        f"upstream app {{ server 127.0.0.1:{app_port}; keepalive 64; }} server {{ listen 127.0.0.1:{plain_port};"
-        "location / { proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ''; } }",
+    found, left_out = run(home, names, kinds, rounds, seconds)
+    text = table(found, kinds)
+    when = datetime.datetime.now(datetime.UTC).date().isoformat()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
-    house = House(home, life_s=3_600.0, clock="real", upstream=f"http://127.0.0.1:{app_port}")
-    served = house.replica
-    try:
-        rest = resident_mib(served.pid)
-        browser = house.browser()
-        assert browser.visit("/page").text == body
-        subprocess.run(["taskset", "-a", "-cp", "1", str(app.pid)], capture_output=True, check=True)
-        for pid in tree(app.pid):
-            subprocess.run(["taskset", "-cp", "1", str(pid)], capture_output=True, check=True)
-        subprocess.run(["taskset", "-a", "-cp", "0", str(served.pid)], capture_output=True, check=True)
-        lua = home / "load.lua"
-        lua.write_text(LUA % f"theme=dark; {browser.cookie}; lang=en")
-        contestants = {
-            "nginx, plain": (plain_port, plain.pid),
-            "nightporter": (served.port, served.pid),
+    heading = f"{when}, {described()}, commit {commit.stdout.strip()}; {rounds} rounds of {seconds:g} s, medians\n\n"
+    print(heading + text)
+    for line in left_out:
+        print(f"left out: {line}", file=sys.stderr)
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "table.md").write_text(heading + text)
+    figures = [
+        {
+            "name": each.name,
+            "version": each.version,
+            "cpu_us": {kind: round(each.median(kind), 2) for kind in each.cpu_us},
+            "rounds": {kind: [round(value, 2) for value in values] for kind, values in each.cpu_us.items()},
+            "redis_us": round(statistics.median(each.redis_us), 2) if each.redis_us else None,
+            "resident_mib": round(each.resident_mib, 1),
         }
-        costs: dict[str, list[float]] = {name: [] for name in contestants}
-        for port, _ in contestants.values():
-            until(lambda port=port: load(port, lua, 1) > 0)
-        for _ in range(rounds):
-            for name, (port, pid) in contestants.items():
-                before = cpu_s(pid)
-                count = load(port, lua, seconds)
-                costs[name].append((cpu_s(pid) - before) / count * 1e6)
-        floor = statistics.median(costs["nginx, plain"])
-        print(f"{'':16}{'CPU µs/request':>16}{'× nginx':>10}")
-        for name, found in costs.items():
-            middle = statistics.median(found)
-            print(f"{name:16}{middle:16.1f}{middle / floor:10.2f}")
-        after = resident_mib(served.pid)
-        print(f"resident at rest {rest:.1f} MiB, after a sign-in and the load {after:.1f} MiB")
-    finally:
-        house.end()
-        for process in (plain, app):
-            process.terminate()
-            process.wait(10)
+        for each in found
+    ]
+    (out / "figures.json").write_text(json.dumps({"when": heading.strip(), "contestants": figures}, indent=2))
+    bars = [(each.name, each.median("browser")) for each in found]
+    (out / "chart.svg").write_text(
+        chart.bars(bars, "CPU µs per authenticated request (plain proxies: without authentication)")
+    )
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:3])))
+    sys.exit(main())

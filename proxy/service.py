@@ -317,6 +317,7 @@ class Service:
             await provider.op.close()
         await base.store.close()
         self._operations.close()
+        base.telemetry.flush()
         log.info("stopped", extra={"unfinished": lost})
 
     async def _app_accepts(self) -> bool:

@@ -41,17 +41,16 @@ class Relay(Upload):
         pool: connections to the app.
     """
 
-    __slots__ = ("_body", "_chunked", "_head_out", "_replay", "_replayed", "_retried", "_stop_watching")
+    _chunked = False
+    _head_out = b""
+    _replay: Replay | None = None
+    _replayed = False
+    _retried = False
+    _stop_watching: Callable[[], None] | None = None
 
     def __init__(self, down: Downstream, head: RequestHead, verdict: Forward, pool: Pool) -> None:
         super().__init__(down, head, verdict, pool)
-        self._retried = False
-        self._replayed = False
-        self._chunked = False
-        self._head_out = b""
         self._body: list[bytes] = []
-        self._replay: Replay | None = None
-        self._stop_watching: Callable[[], None] | None = None
 
     # The way back
 
@@ -101,6 +100,24 @@ class Relay(Upload):
             if self.verdict.watch is not None:
                 self.watch(self.verdict.watch, self._end_stream)
 
+    def on_response(self, head: ResponseHead, body: bytes) -> bool:
+        """A whole answer with a length, at once; false if it has to take the long way.
+
+        That is what most answers of most apps are, so it goes out here and now.
+        """
+        if head.status == 401 or head.events or self._head_out:
+            return False
+        self._pass_head(head)
+        self.bytes_out = len(body)
+        self.response = DONE
+        transport = self.down.transport
+        if len(body) < JOIN_BELOW:
+            transport.write(self._head_out + body)
+        else:
+            transport.writelines((self._head_out, body))
+        self._head_out = b""
+        return True
+
     def on_response_body(self, data: bytes) -> None:
         self.bytes_out += len(data)
         self._body.append(data)
@@ -113,7 +130,8 @@ class Relay(Upload):
         if up is not self.up:
             return
         response = self.response
-        self._flush(response == DONE)
+        if self._head_out or self._body or self._chunked:
+            self._flush(response == DONE)
         if response == DONE:
             self._finish(up)
         elif response == BODY and not self.down.full:
@@ -144,7 +162,8 @@ class Relay(Upload):
 
     def _finish(self, up: Upstream) -> None:
         self.up = None
-        self.unwatch()
+        if self._stop_watching is not None:
+            self.unwatch()
         if up.valve.reasons:
             up.valve.open(PEER_FULL)
         if self.upstream_reusable and not up.reader.waiting and not up.valve.reasons:

@@ -47,42 +47,27 @@ class Upload(Exchange):
     # While the body comes, the deadline stands for a whole window, not for each piece: pieces
     # cost nothing, and a byte now and then buys no time.
 
-    __slots__ = (
-        "_silent_since",
-        "_upload",
-        "_window_at",
-        "_window_in",
-        "bytes_in",
-        "bytes_out",
-        "down",
-        "head",
-        "idle_s",
-        "pool",
-        "reused",
-        "sent_at",
-        "status",
-        "up",
-        "upstream_s",
-        "verdict",
-    )
+    up: Upstream | None = None
+    reused = False
+    sent_at = 0.0
+    status = 0
+    upstream_s = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    _upload: list[bytes]
+    _window_at = 0.0
+    _window_in = 0
+    _silent_since = 0.0
 
     def __init__(self, down: Downstream, head: RequestHead, verdict: Forward, pool: Pool) -> None:
-        super().__init__(head.keep_alive)
+        self.client_keeps = head.keep_alive
         self.down = down
         self.head = head
         self.verdict = verdict
         self.pool = pool
-        self.up: Upstream | None = None
-        self.reused = False
         self.idle_s = down.site.timeouts.body_idle_s
-        self.sent_at = 0.0
-        self.status = 0
-        self.upstream_s = 0.0
-        self.bytes_in: int = 0
-        self.bytes_out: int = 0
-        self._upload: list[bytes] = []
-        self._window_at = self._silent_since = 0.0
-        self._window_in = 0
+        if head.has_body:
+            self._upload = []
 
     def start(self, *, fresh: bool = False) -> None:
         """Send the request on an idle connection, or as soon as there is one.
@@ -119,9 +104,7 @@ class Upload(Exchange):
             down.valve.open(CONNECTING)
             down.pump()
             return
-        if self.request == WAITING:
-            self.request_event(HEAD)
-            self.request_event(END)
+        self.request = DONE  # WAITING, HEAD, END: there is no body; again, when it is sent again
         up.transport.write(data)
         down.deadline = down.site.now + down.site.timeouts.first_byte_s
 
@@ -148,6 +131,8 @@ class Upload(Exchange):
 
     def flush_upload(self) -> None:
         """Write what came since the last read, at once."""
+        if not self.head.has_body:
+            return
         upload = self._upload
         if not upload:
             return

@@ -70,13 +70,14 @@ class Exchange:
         app_keeps: the app allows another request on its connection; known from its head on.
     """
 
-    __slots__ = ("app_keeps", "client_keeps", "request", "response")
+    # Defaults of the class, here and in what builds on it: one exchange a request is made, and
+    # what is not set costs nothing.
+    request: int = WAITING
+    response: int = WAITING
+    app_keeps: bool = False
 
     def __init__(self, client_keeps: bool) -> None:
-        self.request = WAITING
-        self.response = WAITING
         self.client_keeps = client_keeps
-        self.app_keeps = False
 
     def request_event(self, event: int) -> None:
         """Move the request half.

@@ -9,6 +9,7 @@ Sources: RFC 9112 §2–§3, §6; RFC 9110 §7.2, §7.6.1, §7.8, §10.1.1.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from proxy.core.headers import (
     CLAIM,
@@ -35,6 +36,7 @@ from proxy.wire.lines import (
     connection_options,
     nominated,
 )
+from proxy.wire.memo import Memo
 from proxy.wire.target import legal_host, other_form
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) HTTP/([0-9])\.([0-9])")
@@ -47,8 +49,8 @@ class RequestHead:
     """The head of one request, legal and rewritten as far as it does not depend on a verdict.
 
     Attributes:
-        method, target, path, query: of the request line; `target` in origin form (or ``*``)
-            as it will be sent, `path` up to its ``?``, `query` after it.
+        method, target, path: of the request line; `target` in origin form (or ``*``) as it
+            will be sent, `path` up to its ``?``.
         version: minor HTTP version, 0 or 1.
         host: the authority, from an absolute target or from Host; b"" only in HTTP/1.0.
         cookie: all Cookie values joined with ``; ``.
@@ -64,51 +66,33 @@ class RequestHead:
         lines: all field lines as they came.
     """
 
-    __slots__ = (
-        "_fields",
-        "claims",
-        "cookie",
-        "cookie_line",
-        "expect_continue",
-        "has_body",
-        "host",
-        "keep_alive",
-        "length",
-        "lines",
-        "method",
-        "passed",
-        "path",
-        "query",
-        "request_id",
-        "target",
-        "upgrade_websocket",
-        "version",
-    )
+    # Defaults of the class: most requests have no body, no upgrade and no claims, and what is not
+    # set costs nothing.
+    host = b""
+    cookie = b""
+    cookie_line = b""
+    request_id = b""
+    upgrade_websocket = False
+    has_body = False
+    length = 0
+    keep_alive = True
+    expect_continue = False
+    passed: list[bytes]
+    claims: Sequence[bytes] = ()
+    by_name: dict[bytes, list[bytes]] | None = None
 
     def __init__(self, method: bytes, target: bytes, version: int, lines: list[bytes]) -> None:
         self.method = method
         self.target = target
         self.version = version
         self.lines = lines
-        self.path, _, self.query = target.partition(b"?")
-        self.host = b""
-        self.cookie = b""
-        self.cookie_line = b""
-        self.request_id = b""
-        self.upgrade_websocket = False
-        self.has_body = False
-        self.length = 0
-        self.keep_alive = version == 1
-        self.expect_continue = False
-        self.passed: list[bytes] = []
-        self.claims: list[bytes] = []
-        self._fields: dict[bytes, list[bytes]] | None = None
+        self.path = target.partition(b"?")[0] if target.find(b"?") >= 0 else target
 
     def get_all(self, name: bytes) -> list[bytes]:
         """Every value of a field as received, by lower-case name."""
-        fields = self._fields
+        fields = self.by_name
         if fields is None:
-            fields = self._fields = {}
+            fields = self.by_name = {}
             for line in self.lines:
                 found, _, value = line.partition(b":")
                 fields.setdefault(found.lower(), []).append(value.strip(b" \t"))
@@ -134,6 +118,7 @@ class RequestHeads:
         self.limits = limits or HeadLimits()
         self.policy = policy
         self.lines = Lines(self._judge, lambda text: BadRequest(400, text))
+        self._blocks: Memo[RequestHead] = Memo()
 
     def read(self, raw: bytes) -> RequestHead:
         """Read one head.
@@ -146,12 +131,29 @@ class RequestHeads:
         limits = self.limits
         if len(raw) > limits.head_bytes:
             raise BadRequest(431, "The request head is too long.")
-        lines = raw.split(b"\r\n")
-        line = lines.pop(0)
+        line, _, block = raw.partition(b"\r\n")
+        known = self._blocks.look(block)
+        if known is not None:
+            # Field lines that came before, all of them, in this order: judged then, as a whole.
+            head, authority = self._request_line(line, known.lines)
+            if head.version == 1 and not authority:
+                head.host = known.host
+                head.passed = known.passed
+                head.cookie = known.cookie
+                head.cookie_line = known.cookie_line
+                head.by_name = known.by_name
+                if known.claims:
+                    head.claims = known.claims
+                if not known.keep_alive:
+                    head.keep_alive = False
+                return head
+        lines = block.split(b"\r\n") if block else []
         if len(lines) > limits.fields:
             raise BadRequest(431, "The request has too many header fields.")
         head, authority = self._request_line(line, lines)
-        self._fields(head, lines, authority)
+        plain = self._read_fields(head, lines, authority)
+        if plain and head.version == 1 and not authority:
+            self._blocks.keep(block, head)
         return head
 
     def check_request_line(self, line: bytes) -> None:
@@ -210,9 +212,11 @@ class RequestHeads:
             target, authority = other_form(method, target)
         return RequestHead(method, target, int(match[4]), lines), authority
 
-    def _fields(self, head: RequestHead, lines: list[bytes], authority: bytes) -> None:
+    def _read_fields(self, head: RequestHead, lines: list[bytes], authority: bytes) -> bool:
+        """Judge field lines; answers whether any request with them means the same, method aside."""
         known = self.lines.young.get
-        passed = head.passed
+        passed = head.passed = []
+        claims: list[bytes] = []
         host: bytes | None = None
         cookies: list[Field] | None = None
         length: int | None = None
@@ -258,7 +262,7 @@ class RequestHeads:
                 # Two values offer a choice (RFC 9110 §7.8); only websocket alone is taken.
                 upgrade = b"," if upgrade else field.value.lower()
             elif kind == CLAIM:
-                head.claims.append(line)
+                claims.append(line)
         if cookies is not None and len(cookies) > 1:
             head.cookie = b"; ".join([field.value for field in cookies])
             head.cookie_line = self.policy.cookie_line(head.cookie)
@@ -282,7 +286,10 @@ class RequestHeads:
                 head.upgrade_websocket = True
         if names:
             head.passed = nominated(passed, names)
-            head.claims = nominated(head.claims, names)
+            claims = nominated(claims, names)
+        if claims:
+            head.claims = claims
+        return not upgrade and not head.length
 
     def _judge(self, name: bytes, value: bytes, line: bytes) -> Field:
         kind = self.policy.request_kind(name)

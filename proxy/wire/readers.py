@@ -25,6 +25,7 @@ class RequestSink(Protocol):
 class ResponseSink(Protocol):
     """Who takes the response to one request."""
 
+    def on_response(self, head: ResponseHead, body: bytes) -> bool: ...
     def on_response_head(self, head: ResponseHead) -> None: ...
     def on_response_body(self, data: bytes) -> None: ...
     def on_response_end(self) -> None: ...
@@ -51,6 +52,24 @@ class RequestReader(MessageReader):
     def use(self, heads: RequestHeads) -> None:
         """Read the heads that follow by other rules."""
         self._heads = heads
+
+    def feed(self, data: bytes) -> None:
+        """As `MessageReader.feed`; most reads are one whole head, which needs no more than this."""
+        if (
+            self._partial is None
+            and not self.held
+            and self._phase == IN_HEAD
+            and data.endswith(b"\r\n\r\n")
+            and data.find(b"\r\n\r\n") == len(data) - 4
+            and data[0] != 13
+        ):
+            self._feeding = True
+            try:
+                self._read_head(data, 0)
+            finally:
+                self._feeding = False
+            return
+        super().feed(data)
 
     @property
     def between(self) -> bool:
@@ -136,6 +155,21 @@ class ResponseReader(MessageReader):
         self._sink = sink
         self._phase = IN_HEAD if sink is not None else IN_ENDED
         self.started = False
+
+    def feed(self, data: bytes) -> None:
+        """As `MessageReader.feed`; a whole answer with a length in one read needs no more than this."""
+        if self._partial is None and self._phase == IN_HEAD and not self.held:
+            end = data.find(b"\r\n\r\n")
+            if end >= 0:
+                self.started = True
+                head = self._heads.read(data[:end], self._method)
+                if 0 < head.length == len(data) - end - 4 and head.status >= 200:
+                    sink = self._sink
+                    assert sink is not None
+                    if sink.on_response(head, data[end + 4 :]):
+                        self._phase = IN_ENDED
+                        return
+        super().feed(data)
 
     def eof(self) -> None:
         """The app closed its side.

@@ -30,6 +30,7 @@ from proxy.core.headers import (
 from proxy.errors import UpstreamError
 from proxy.wire.framing import coding_status, content_length, response_length
 from proxy.wire.lines import CLOSE, KEEP_ALIVE, Field, HeadLimits, Lines, connection_options, nominated
+from proxy.wire.memo import Memo
 
 _FOR_CACHES = (CACHE, SHARED)
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t -~\x80-\xff]*))?")
@@ -51,6 +52,7 @@ class ResponseHead:
         dated: there is a Date.
         events: it is a `text/event-stream`.
         challenge: WWW-Authenticate values, joined.
+        written: the head as it was sent on, by what its writing depends on (`rewrite.py`).
     """
 
     __slots__ = (
@@ -66,6 +68,7 @@ class ResponseHead:
         "status",
         "upgrade",
         "version",
+        "written",
     )
 
     def __init__(self, status: int, version: int, line: bytes) -> None:
@@ -81,6 +84,7 @@ class ResponseHead:
         self.dated = False
         self.events = False
         self.challenge = b""
+        self.written: dict[int, bytes] = {}
 
 
 class ResponseHeads:
@@ -96,6 +100,7 @@ class ResponseHeads:
         self.policy = policy
         self.lines = Lines(self._judge, lambda text: UpstreamError(502, _MALFORMED, detail=text))
         self._status: dict[bytes, tuple[int, int, bytes]] = {}
+        self._blocks: Memo[ResponseHead] = Memo()
 
     def read(self, raw: bytes, method: bytes) -> ResponseHead:
         """Read one head, final or interim.
@@ -106,6 +111,10 @@ class ResponseHeads:
         Raises:
             UpstreamError: 502, the app's answer is not plainly legal.
         """
+        if method != b"HEAD":  # the one method on which the meaning depends
+            remembered = self._blocks.look(raw)
+            if remembered is not None:
+                return remembered
         if len(raw) > self.limits.head_bytes:
             raise UpstreamError(502, "The application's answer has too long a head.")
         lines = raw.split(b"\r\n")
@@ -117,6 +126,8 @@ class ResponseHeads:
             known = self._status_line(line)
         head = ResponseHead(known[0], known[1], known[2])
         self._fields(head, lines, method)
+        if method != b"HEAD" and head.status >= 200:
+            self._blocks.keep(raw, head)
         return head
 
     def trailers(self, raw: bytes) -> None:

@@ -64,6 +64,18 @@ def response_bytes(
         keep_alive: say so, because the client speaks HTTP/1.0.
         date: for a response without one (RFC 9110 §6.6.1).
     """
+    if forward.set_cookie or not head.dated:
+        return _response(head, forward, chunked, close, keep_alive, date)
+    kind = chunked | close << 1 | keep_alive << 2 | (forward.protected and not forward.shared_cache_ok) << 3
+    written = head.written.get(kind)
+    if written is None:
+        written = head.written[kind] = _response(head, forward, chunked, close, keep_alive, date)
+    return written
+
+
+def _response(
+    head: ResponseHead, forward: Forward, chunked: bool, close: bool, keep_alive: bool, date: bytes
+) -> bytes:
     lines = [head.line, *head.passed]
     if forward.set_cookie:
         # Whatever sets our cookie must not be stored by anybody.

@@ -61,6 +61,9 @@ class Responses:
         self.body = bytearray()
         self.ended = False
 
+    def on_response(self, head: ResponseHead, body: bytes) -> bool:
+        return False
+
     def on_response_head(self, head: ResponseHead) -> None:
         self.heads.append(head)
 

@@ -343,7 +343,7 @@ def test_what_the_door_asks_a_head() -> None:
         ]
     )
     head = sink.heads[0]
-    assert (head.method, head.path, head.query, head.version) == (b"GET", b"/a/b", b"c=d", 1)
+    assert (head.method, head.path, head.target, head.version) == (b"GET", b"/a/b", b"/a/b?c=d", 1)
     assert head.cookie == b"one=1; __Host-np=s; two=2"
     assert head.cookie_line == b"Cookie: one=1; two=2"
     assert head.get(b"x-two") == b"b, c"

@@ -1,0 +1,89 @@
+"""What is remembered of whole blocks: bounded, left alone where nothing comes again, never wrong."""
+
+from __future__ import annotations
+
+from proxy.wire.memo import _REST, _TRIAL, Memo
+from tests.unit.wire.reading import Requests, read_requests
+
+
+def test_a_block_is_known_again_and_room_is_bounded() -> None:
+    memo: Memo[int] = Memo(max_bytes=100_000)
+    memo.keep(b"a", 1)
+    assert memo.look(b"a") == 1
+    assert memo.look(b"b") is None
+    memo.keep(b"x" * 5_000, 2)  # longer than anything that comes again
+    assert memo.look(b"x" * 5_000) is None
+    for n in range(200):
+        memo.look(b"a")
+        memo.keep(b"%d" % n, n)
+    assert 0 < len(memo) < 100
+
+
+def test_it_rests_where_every_block_is_new() -> None:
+    memo: Memo[int] = Memo()
+    for n in range(_TRIAL):
+        assert memo.look(b"%d" % n) is None
+        memo.keep(b"%d" % n, n)
+    assert len(memo) == 0
+    memo.keep(b"a", 1)
+    assert memo.look(b"a") is None
+    for _ in range(_REST):
+        memo.look(b"a")
+    memo.keep(b"a", 1)
+    assert memo.look(b"a") == 1
+
+
+def fresh(stream: bytes) -> tuple[object, int]:
+    sink, status = read_requests([stream])
+    return sink.seen(), status
+
+
+def test_a_remembered_block_never_changes_what_is_read() -> None:
+    """The same field lines under other request lines: read as if they had never been seen."""
+    fields = b"Host: a\r\nCookie: x=1; __Host-np=s\r\nAccept: b\r\nX-Forwarded-User: evil\r\n"
+    lines = [
+        b"GET /1 HTTP/1.1",
+        b"GET /2?q HTTP/1.1",
+        b"HEAD /3 HTTP/1.1",
+        b"QUERY /4 HTTP/1.1",
+        b"GET http://b/5 HTTP/1.1",
+        b"GET /6 HTTP/1.0",
+        b"OPTIONS * HTTP/1.1",
+        b"GET /7#x HTTP/1.1",
+        b"GET /8 HTTP/2.0",
+        b"TRACE /9 HTTP/1.1",
+        b"GET /10 HTTP/1.1",
+    ]
+    extras = [
+        b"",
+        b"Connection: close\r\n",
+        b"Connection: close, accept\r\n",
+        b"Content-Length: 0\r\n",
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
+        b"Host: b\r\n",
+    ]
+    heads = Requests().reader._heads
+    for extra in extras:
+        for _ in range(2):
+            for line in lines:
+                stream = line + b"\r\n" + fields + extra + b"\r\n"
+                sink = Requests(heads)
+                status = 0
+                try:
+                    sink.reader.feed(stream)
+                except Exception as error:
+                    status = getattr(error, "status", -1)
+                assert (sink.seen(), status) == fresh(stream), stream
+                alone, _ = read_requests([stream])
+                for mine, other in zip(sink.heads, alone.heads, strict=True):
+                    for name in (
+                        "keep_alive",
+                        "upgrade_websocket",
+                        "cookie",
+                        "cookie_line",
+                        "version",
+                        "path",
+                    ):
+                        assert getattr(mine, name) == getattr(other, name), (stream, name)
+                    assert mine.get(b"accept") == other.get(b"accept")
+                    assert list(mine.claims) == list(other.claims)
