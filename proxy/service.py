@@ -176,6 +176,7 @@ class Service:
                 away=self._away,
                 scrape=telemetry.scrape,
                 app=self._app_accepts,
+                let_go=self._front.let_go,
             ),
             policy,
         )

@@ -225,8 +225,12 @@ class Client(asyncio.Protocol):
         """The deadline ran out; called by the sweep."""
         raise NotImplementedError
 
+    def let_go(self) -> None:
+        """An idle connection closes soon; everything else goes on."""
+        raise NotImplementedError
+
     def drain(self) -> None:
-        """The process goes away: idle connections close, streams and tunnels are told."""
+        """The process goes away: idle connections close soon, streams and tunnels are told."""
         raise NotImplementedError
 
     # Answers, and the end

@@ -356,13 +356,17 @@ class Downstream(Client):
         else:
             self.transport.abort()
 
-    def drain(self) -> None:
-        """The process goes away: idle connections close soon, streams and tunnels are told."""
+    def let_go(self) -> None:
+        """An idle connection closes soon; everything else goes on."""
         if self._phase == IDLE and self.reader.between:
             # Not at once: a request that is on its way now would meet a reset, and clients that do
             # not repeat it would see a failure in every rollout.
             self.deadline = min(self.deadline, self.site.now + self.site.timeouts.drain_idle_s)
-        elif self._tunnel is not None:
+
+    def drain(self) -> None:
+        """The process goes away: idle connections close soon, streams and tunnels are told."""
+        self.let_go()
+        if self._tunnel is not None:
             self._tunnel.close()
         elif self._relay is not None:
             self._relay.end_for_drain()

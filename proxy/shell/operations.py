@@ -19,12 +19,14 @@ class Head(Protocol):
 
 
 class OperationsDoor:
-    """Answers `/livez`, `/readyz`, `/readyz/app` and `/metrics`; everything else is a 404.
+    """Answers `/livez`, `/readyz`, `/readyz/app`, `/let-go` and `/metrics`; everything else is a 404.
 
     Ready means started and not draining. A store or an OP that is away shows in the body and
     in the metrics, never in the status: a blip must not take every replica out of service.
     `/readyz/app` is for a sidecar, whose app is in the same pod, on loopback, where no probe gets:
-    ready, and the app accepts connections.
+    ready, and the app accepts connections. `/let-go` is for its `preStop` hook, which can only GET:
+    the app ends before the sidecar, and kept-alive connections must be gone by then. It does no
+    harm to anybody who calls it otherwise.
 
     Args:
         ready: whether new requests are welcome.
@@ -32,6 +34,7 @@ class OperationsDoor:
         away: names of dependencies that are known to be away.
         scrape: the figures in the Prometheus text format.
         app: whether the app accepts a connection now.
+        let_go: gets rid of kept-alive connections.
     """
 
     def __init__(
@@ -42,12 +45,14 @@ class OperationsDoor:
         away: Callable[[], list[str]],
         scrape: Callable[[], bytes],
         app: Callable[[], Awaitable[bool]],
+        let_go: Callable[[], None],
     ) -> None:
         self._ready = ready
         self._alive = alive
         self._away = away
         self._scrape = scrape
         self._app = app
+        self._let_go = let_go
 
     def admit(self, head: Head, peer: object) -> Verdict | Awaitable[Verdict]:
         """The answer to a probe or a scrape."""
@@ -60,6 +65,9 @@ class OperationsDoor:
                 return self._state("ready", self._ready())
             case b"/readyz/app":
                 return self._ready_with_app()
+            case b"/let-go":
+                self._let_go()
+                return self._state("ready", self._ready())
             case b"/metrics":
                 fields = [(b"Content-Type", b"text/plain; version=0.0.4; charset=utf-8")]
                 return Answer(200, fields, self._scrape(), "operations")

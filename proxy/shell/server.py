@@ -20,6 +20,9 @@ from proxy.wire.response import ResponseHeads
 
 SWEEP_S = 1.0
 
+LET_GO_S = 120.0
+"""How long kept-alive connections are refused after somebody asked; longer than most pods take to end."""
+
 
 def make_pool(
     policy: HeaderPolicy,
@@ -100,6 +103,7 @@ class Server:
         self._retired: set[Pool] = set()
         self._listeners: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | None = None
         self.sweep(clock())
 
     @property
@@ -181,6 +185,22 @@ class Server:
         upstreams = self.site.upstreams
         return self._retired | upstreams.pools() if upstreams is not None else self._retired
 
+    def let_go(self) -> None:
+        """Get rid of kept-alive connections, for `LET_GO_S`, and serve on.
+
+        For a pod that is terminating: its balancer sends no new connections, but the open ones
+        stay, and their next request would find the app gone.
+        """
+        self.site.draining = True
+        for connection in list(self.site.connections):
+            connection.let_go()
+        if self._again is not None:
+            self._again.cancel()
+        self._again = asyncio.get_running_loop().call_later(LET_GO_S, self._keep)
+
+    def _keep(self) -> None:
+        self.site.draining = False
+
     async def drain(self, timeout_s: float) -> None:
         """Stop accepting, let what is under way finish, then cut the rest.
 
@@ -193,6 +213,8 @@ class Server:
         """
         site = self.site
         site.draining = True
+        if self._again is not None:
+            self._again.cancel()
         self._stop_listening()
         for connection in list(site.connections):
             connection.drain()

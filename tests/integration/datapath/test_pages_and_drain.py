@@ -202,6 +202,27 @@ def test_drain_answers_what_still_comes_and_closes_what_stays_idle() -> None:
     run(body)
 
 
+def test_letting_go_ends_kept_alive_connections_and_serves_on() -> None:
+    async def body() -> None:
+        async with house() as h:
+            idle, late = [await h.client() for _ in range(2)]
+            for client in (idle, late):
+                client.send(get(b"/deny"))
+                await client.answer()
+            h.server.let_go()
+            late.send(get(b"/deny"))
+            _, head, _ = await late.answer()
+            assert field(head, b"connection") == b"close"
+            h.later(3.1)
+            assert await idle.end() == b""
+            another = await h.client()
+            another.send(get(b"/deny"))
+            _, head, _ = await another.answer()
+            assert field(head, b"connection") == b"close"
+
+    run(body)
+
+
 def test_drain_closes_the_listener_and_lets_the_others_finish() -> None:
     async def body() -> None:
         async with house() as h:

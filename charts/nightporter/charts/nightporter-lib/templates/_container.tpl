@@ -52,8 +52,14 @@ envFrom:
 {{- end }}
 lifecycle:
   preStop:
+    {{- if .native }}
+    httpGet: # it ends after the app; kept-alive connections must be gone before
+      path: /let-go
+      port: np-operations
+    {{- else }}
     sleep:
       seconds: {{ $values.drain.sleepSeconds }}
+    {{- end }}
 {{- with $values.probes.startup }}
 startupProbe:
   {{- toYaml . | nindent 2 }}
