@@ -16,7 +16,7 @@ help:
 	@echo "make test    install what the tests need, then lint, type check and test"
 	@echo "make lint    formatting, lint, types, import layers"
 	@echo "make format  format the code, fix what can be fixed"
-	@echo "make docs    write docs/configuration.md from the declared settings"
+	@echo "make docs    write docs/configuration.md and docs/providers/ from the declarations"
 	@echo "make lock    resolve the dependencies anew into requirements/"
 	@echo "make image   build the container image (needs an engine; makes the bases where no registry is)"
 	@echo "make chart   write what the charts generate: schemas, tables of values, golden manifests"
@@ -49,6 +49,7 @@ docs: $(VENV)/.runtime
 	@mkdir -p build
 	$(BIN)/nightporter config docs > build/configuration.md
 	mv build/configuration.md docs/configuration.md
+	$(BIN)/python -m proxy.guide docs/providers
 
 bench: bench-tools $(VENV)/.test
 	$(BIN)/python -m bench.run $(if $(QUICK),--quick) $(ARGS)

@@ -245,7 +245,9 @@ class Profile:
         """Whether this issuer is plainly one of this provider's."""
         if self.issuer:
             return issuer.rstrip("/") == self.issuer
-        return bool(self.issuer_pattern and re.fullmatch(self.issuer_pattern, issuer.rstrip("/")))
+        return bool(
+            self.issuer_pattern and re.fullmatch(self.issuer_pattern, issuer.rstrip("/"), re.IGNORECASE)
+        )
 
     def issuer_of(self, configured: str) -> str:
         """The issuer to work with: the profile's own, or the configured one as the provider writes it."""
