@@ -31,10 +31,12 @@ from proxy.core.origin import Origins
 from proxy.core.providers import Profile
 from proxy.core.routes import Routes
 from proxy.core.seal import random_id
+from proxy.core.session import Tokens
 from proxy.shell.aftercare import Aftercare
 from proxy.shell.background import Background
 from proxy.shell.clock import StoreTime, SystemClock
 from proxy.shell.door import FrontDoor
+from proxy.shell.giving_back import GivingBack
 from proxy.shell.journal import Journal
 from proxy.shell.keeper import Keeper
 from proxy.shell.op_client import OPClient, OPConfig
@@ -143,12 +145,12 @@ class Parts:
         return next(iter(self.providers.values()))
 
 
-async def open_store(settings: Settings, clock: SystemClock) -> Store:
+async def open_store(settings: Settings, clock: SystemClock, time: StoreTime) -> Store:
     """The configured store, ready; a Redis that is away is found out by who asks it."""
     if is_redis(settings.store.reveal()):
         from proxy.shell.store.redis.steadfast import open_redis
 
-        return open_redis(wiring.redis_options(settings), clock.monotonic)
+        return open_redis(wiring.redis_options(settings), clock.monotonic, time.observe)
     if not settings.sqlite_path:
         return MemoryStore(clock.now)
     store = SqliteStore(settings.sqlite_path, clock.now)
@@ -159,9 +161,10 @@ async def open_store(settings: Settings, clock: SystemClock) -> Store:
 async def open_base(settings: Settings) -> Base:
     """Open what lives as long as the process."""
     clock, telemetry = SystemClock(), Telemetry(log_requests=settings.access_log)
-    store = TimedStore(await open_store(settings, clock), telemetry.store)
+    time = StoreTime(clock)
+    store = TimedStore(await open_store(settings, clock, time), telemetry.store)
     journal = Journal(Path(settings.journal.dir)) if settings.journal.dir else None
-    return Base(clock, StoreTime(clock), store, journal, telemetry, Background(), random_id())
+    return Base(clock, time, store, journal, telemetry, Background(), random_id())
 
 
 def provider_of(name: str, several: Several, base: Base, before: Provider | None, *, only: bool) -> Provider:
@@ -264,6 +267,13 @@ def join(settings: Settings, base: Base, before: Parts | None = None) -> Parts:
         )
         return kit, Hooks(aftercare.examine, keeper.settled)
 
+    def issuer_of(tokens: Tokens) -> tuple[Profile, OPClient] | None:
+        for each in providers.values():
+            if each.key == (tokens.issuer, tokens.client_id):
+                return each.profile, each.op
+        return None
+
+    sessions.ended_outside = GivingBack(base.store, issuer_of, base.background)
     flying_by = {each.key: flying(each) for each in providers.values()}
     kit, hooks = next(iter(flying_by.values()))
     flights = before.flights if before is not None else SingleFlight(kit, hooks, MAX_CALLS, flying_by)

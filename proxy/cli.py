@@ -86,6 +86,10 @@ def _run(options: argparse.Namespace) -> int:
             grace_wait_s=options.grace_wait_s,
             as_json=options.json,
         )
+    if options.command == "sessions":
+        from proxy.operator import run
+
+        return run(loaded.settings, options)
     if options.command == "check":
         for warning in loaded.warnings:
             print(f"warning: {warning}")
@@ -138,10 +142,12 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="print the findings as JSON")
     config = commands.add_parser("config", help="print the configuration, its schema or its reference")
     config.add_argument("what", choices=("show", "schema", "docs"))
+    sessions = commands.add_parser("sessions", help="sign everybody or one person out, count sessions")
+    on_sessions = _sessions(sessions)
     commands.add_parser("import", help="print this configuration for one of another proxy (oauth2-proxy)")
     commands.add_parser("keygen", help="print a new cookie key")
     commands.add_parser("version", help="print the version")
-    for command in (serve, check, config):
+    for command in (serve, check, config, *on_sessions):
         command.lists_settings = True
         command.add_argument(
             "--config", metavar="FILE", default="", help="TOML file (otherwise NIGHTPORTER_CONFIG names it)"
@@ -154,3 +160,13 @@ def _parser() -> argparse.ArgumentParser:
             help="override a setting; may be repeated",
         )
     return parser
+
+
+def _sessions(parser: _Parser) -> list[_Parser]:
+    what = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    everybody = what.add_parser("end-all", help="sign everybody out, everywhere, within a second")
+    user = what.add_parser("end-user", help="sign one person out of all their sessions")
+    user.add_argument("issuer", metavar="ISS", help="issuer, as the ID token names it")
+    user.add_argument("subject", metavar="SUB", help="subject (`sub`), not the e-mail address")
+    stats = what.add_parser("stats", help="count sessions, with and without refresh token")
+    return [everybody, user, stats]

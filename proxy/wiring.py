@@ -112,6 +112,15 @@ def config_epoch(op: OPConfig) -> str:
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
 
 
+def epochs(settings: Settings) -> frozenset[str]:
+    """The epoch of each provider's settings as they are now."""
+    found: set[str] = set()
+    for several in each_provider(settings).values():
+        profile = profile_of(several.settings)
+        found.add(config_epoch(op_config(several.settings, profile)))
+    return frozenset(found)
+
+
 def identity_headers(
     settings: Settings, providers: Mapping[tuple[str, str], str] | None = None
 ) -> IdentityHeaders:

@@ -13,10 +13,14 @@ from proxy.core.session import Outcome, Record
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a read saw: the record (None = not there) at store time `now`."""
+    """What a read saw: the record (None = not there) at store time `now`.
+
+    `not_before` is the latest mark that concerns it: a session that began earlier is over.
+    """
 
     record: Record | None
     now: float
+    not_before: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,3 +138,20 @@ class Unresolved:
     record: Record
     until: float
     now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many live sessions have these properties in common.
+
+    Attributes:
+        provider: name of the provider.
+        config: epoch of the configuration at their login.
+        refreshable: whether they hold a refresh token.
+        count: how many there are.
+    """
+
+    provider: str
+    config: str
+    refreshable: bool
+    count: int

@@ -7,6 +7,9 @@ from them. The contract in words: `shell/store/contract.py`.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
 import msgspec
 from msgspec.structs import replace
 
@@ -20,6 +23,7 @@ from proxy.core.answers import (
     Gone,
     Granted,
     Held,
+    Tally,
     Unresolved,
 )
 from proxy.core.session import INTENT_KEEP_S, Ended, Intent, Outcome, OutcomeKind, Record, unresolved
@@ -64,6 +68,12 @@ def create(row: Row | None, record: Record) -> tuple[Row, bool]:
 def current(row: Row | None, now: float) -> Row | None:
     """The row, or None once it may be forgotten."""
     return row if row is not None and now < row.drop_at else None
+
+
+def tallied(records: Iterable[Record]) -> list[Tally]:
+    """Sessions counted by provider, configuration and whether they can be renewed."""
+    counts = Counter((record.provider, record.config, bool(record.rt)) for record in records)
+    return [Tally(*shared, count) for shared, count in sorted(counts.items())]
 
 
 def others_must_know(before: Row | None, after: Row | None) -> bool:

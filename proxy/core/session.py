@@ -101,6 +101,8 @@ class Record(msgspec.Struct, frozen=True):
             that token only: a commit that consumed exactly it clears the mark.
         outcome: of the last refresh.
         tombstone: why the session ended; "" while it lives. It refuses every commit.
+        user: `user_name` of whose session it is; "" = from before there were indexes.
+        op_session: `op_session_name` of the OP's session that it belongs to; "" = none was named.
     """
 
     gen: str
@@ -119,6 +121,8 @@ class Record(msgspec.Struct, frozen=True):
     dead: str = ""
     outcome: Outcome | None = None
     tombstone: str = ""
+    user: str = ""
+    op_session: str = ""
 
     @property
     def keep_until(self) -> float:
@@ -198,9 +202,10 @@ class Ended(enum.StrEnum):
     SIGNED_OUT = "signed_out"
     SUPERSEDED = "superseded"
     MISMATCH = "identity_mismatch"
+    OPERATOR = "ended_by_operator"
 
 
-def ended(record: Record | None, now: float) -> str:
+def ended(record: Record | None, now: float, not_before: float = 0.0) -> str:
     """Say why `record` is no live session at `now`, or "" if it is one.
 
     A dead refresh token does not end a session here: its access token may still live, and
@@ -208,11 +213,14 @@ def ended(record: Record | None, now: float) -> str:
 
     Args:
         now: Unix seconds, store time.
+        not_before: a mark of the operator's: sessions that began before it are over.
     """
     if record is None:
         return Ended.ABSENT
     if record.tombstone:
         return record.tombstone
+    if record.born < not_before:
+        return Ended.OPERATOR
     if now >= record.end:
         return Ended.ABSOLUTE
     if now >= record.seen + record.idle_s:
@@ -223,6 +231,21 @@ def ended(record: Record | None, now: float) -> str:
 def store_key(session_id: bytes) -> str:
     """The store's name for a session: SHA-256 of its id, so that a dump names no session."""
     return hashlib.sha256(session_id).hexdigest()
+
+
+def user_name(iss: str, sub: str) -> str:
+    """The store's name for a person: issuer and subject are the only key to one (OIDC Core §5.7)."""
+    return _index_name("user", iss, sub)
+
+
+def op_session_name(iss: str, sid: str) -> str:
+    """The store's name for a session at the OP; "" if the OP named none."""
+    return _index_name("sid", iss, sid) if sid else ""
+
+
+def _index_name(kind: str, iss: str, value: str) -> str:
+    parts = (kind.encode(), iss.encode(), value.encode())
+    return hashlib.sha256(b"".join(b"%d:%s" % (len(part), part) for part in parts)).hexdigest()[:32]
 
 
 def unresolved(record: Record, attempt: str, now: float) -> tuple[Intent, ...]:

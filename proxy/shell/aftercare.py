@@ -22,8 +22,9 @@ from proxy.errors import CookieError, IdTokenRejected, OPUnavailable, ProxyError
 from proxy.shell.background import Background
 from proxy.shell.blobs import open_identity, seal_identity
 from proxy.shell.renewal import Subject
-from proxy.shell.sessions import TOMBSTONE_S, Sessions
+from proxy.shell.sessions import Sessions
 from proxy.shell.store.contract import Store
+from proxy.shell.store.marks import TOMBSTONE_S
 
 log = logging.getLogger("nightporter.refresh")
 

@@ -19,20 +19,27 @@ from proxy.core import cookies
 from proxy.core.gate import Forward
 from proxy.core.origin import Origin
 from proxy.core.seal import SessionSeal, Ticket, new_ticket, random_id
-from proxy.core.session import Ended, Identity, Record, Tokens, ended, store_key
+from proxy.core.session import (
+    Ended,
+    Identity,
+    Record,
+    Tokens,
+    ended,
+    op_session_name,
+    store_key,
+    user_name,
+)
 from proxy.core.timing import RefreshPolicy, due_at, jitter_of
-from proxy.errors import CookieError, StoreUnavailable
+from proxy.errors import CookieError, SessionGone, StoreUnavailable
 from proxy.shell.blobs import open_identity, open_tokens, seal_identity, seal_tokens
 from proxy.shell.clock import Clock, StoreTime
 from proxy.shell.store.contract import Store
+from proxy.shell.store.marks import TOMBSTONE_S
 
 log = logging.getLogger("nightporter.session")
 
 TOUCH_S = 60.0
 """Activity is written at most this often."""
-
-TOMBSTONE_S = 86_400.0
-"""How long the sealed blob stays behind a tombstone, for whoever can open and revoke it."""
 
 UNKNOWN = "session_unknown"
 """The reason where a cookie opens nothing, or leads to no record."""
@@ -177,6 +184,8 @@ class Sessions:
         self._bytes = 0
         self.store_away_since: float | None = None
         self.coherence = store.coherence
+        # Told of sessions that a mark of the operator's ended, with their tokens open.
+        self.ended_outside: Callable[[OpenSession], None] = lambda session: None
         store.listen(self._on_change)
 
     def __len__(self) -> int:
@@ -311,7 +320,10 @@ class Sessions:
                 session = None
         elif session.gone:
             return session.gone  # it ended while we read
-        why = self._refused.get(key) or ended(snapshot.record, snapshot.now)
+        why = self._refused.get(key) or ended(snapshot.record, snapshot.now, snapshot.not_before)
+        if why == Ended.OPERATOR and snapshot.record is not None and not snapshot.record.tombstone:
+            self._end_outside(origin, ticket, key, session, snapshot.record)
+            return why
         if why == Ended.ABSENT and session is not None:
             why = ended(session.record, snapshot.now) or why  # stores forget what is over
         if why in (Ended.NO, Ended.ABSENT) and snapshot.now >= ticket.login_at + self._policy.absolute_s:
@@ -359,7 +371,10 @@ class Sessions:
             session.stale = True
             raise
         self._time.observe(snapshot.now)
-        why = ended(snapshot.record, snapshot.now)
+        why = ended(snapshot.record, snapshot.now, snapshot.not_before)
+        if why == Ended.OPERATOR and snapshot.record is not None:
+            self._end_outside(session.origin, session.ticket, session.key, session, snapshot.record)
+            return
         if why or snapshot.record is None:
             self.drop(session, why)
             return
@@ -446,6 +461,7 @@ class Sessions:
 
         Raises:
             StoreUnavailable: nothing was begun that a cookie could reach.
+            SessionGone: everybody, or this user, was signed out while they were signing in.
         """
         now = self._time.now()
         ticket = new_ticket(now)
@@ -470,8 +486,13 @@ class Sessions:
             due=due,
             provider=provider,
             config=self._policy.config_of(tokens),
+            user=user_name(identity.iss, identity.sub),
+            op_session=op_session_name(identity.iss, identity.sid),
         )
         await self._store.create(key, record)
+        if record.born < await self._store.not_before(record):
+            await self._store.end(key, Ended.OPERATOR, TOMBSTONE_S)
+            raise SessionGone(Ended.OPERATOR)
         if replaces is not None:
             try:
                 await self.end(replaces, Ended.SUPERSEDED)
@@ -491,6 +512,21 @@ class Sessions:
     async def _end(self, session: OpenSession, reason: str) -> None:
         await self._store.end(session.key, reason, TOMBSTONE_S)
         self.drop(session, reason)
+
+    def _end_outside(
+        self, origin: Origin, ticket: Ticket, key: str, session: OpenSession | None, record: Record
+    ) -> None:
+        """A mark ended this session: here its tokens can be opened, so here they are given back.
+
+        Nothing is waited for: refused it is already, by the mark, everywhere.
+        """
+        if session is None:
+            try:
+                session = self._opened(origin, ticket, key, record, newest=True)
+            except CookieError:
+                return  # not this cookie's session
+        self.drop(session, Ended.OPERATOR)
+        self.ended_outside(session)
 
     def reseal(self, session: OpenSession) -> bytes:
         """`Set-Cookie` for the same session under the newest key."""
@@ -518,13 +554,16 @@ class Sessions:
     # -- the cache --
 
     def _on_change(self, key: str) -> None:
-        if key:
+        if key.startswith("user:"):
+            touched = [each for each in self._by_key.values() if each.record.user == key[5:]]
+        elif key:
             session = self._by_key.get(key)
             touched = [session] if session is not None else []
         else:
             touched = list(self._by_key.values())
         if self._quiet:
-            self._quiet = {value: each for value, each in self._quiet.items() if key and each != key}
+            known = key and not key.startswith("user:")  # whose session is being read is not known yet
+            self._quiet = {value: each for value, each in self._quiet.items() if known and each != key}
         for session in touched:
             session.stale = True
             session.good_until = 0.0

@@ -32,6 +32,7 @@ from proxy.errors import (
     LoginError,
     OPRejected,
     ProxyError,
+    SessionGone,
     StoreUnavailable,
 )
 from proxy.shell.desk import Desk, Visit
@@ -313,6 +314,11 @@ async def _redeem(visit: Visit, flow: Flow, code: str, issuer: str) -> Response:
     except StoreUnavailable:
         _discard(desk, tokens)
         raise
+    except SessionGone as error:
+        _discard(desk, tokens)
+        raise LoginError(
+            "signed_out_meanwhile", "You were signed out everywhere while you were signing in. Sign in again."
+        ) from error
     desk.event(
         "login_succeeded",
         request=visit.request_id,

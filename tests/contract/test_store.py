@@ -15,9 +15,10 @@ from proxy.core.answers import (
     Gone,
     Granted,
     Held,
+    Tally,
     Unresolved,
 )
-from proxy.core.session import INTENT_KEEP_S, LEASE_S, Intent, OutcomeKind
+from proxy.core.session import INTENT_KEEP_S, LEASE_S, Intent, OutcomeKind, ended, store_key
 from proxy.shell.store.contract import Store
 from proxy.shell.store.embedded import EmbeddedStore
 from tests.contract.conftest import Scene
@@ -888,5 +889,101 @@ def test_an_outcome_of_every_kind_survives_the_way_through_the_store(scene: Scen
             record = new_record(outcome=outcome(kind))
             await store.create(f"key {kind}", record)
             assert await stored(store, f"key {kind}") == record
+
+    scene.play(script)
+
+
+# Marks and lists.
+
+
+def test_a_mark_for_everybody_ends_what_began_before_it_and_nothing_later(scene: Scene) -> None:
+    async def script(store: Store) -> None:
+        await store.create(KEY, new_record(user="ada"))
+        scene.clock.advance(5)
+        assert await store.mark("", DAY_S) == START + 5
+        assert scene.told == [""]
+        await store.create("later", new_record(gen="g2", born=START + 5, user="ada"))
+        old, new = await store.read(KEY), await store.read("later")
+        assert (old.record is not None, old.not_before) == (True, START + 5)
+        assert ended(old.record, old.now, old.not_before) == "ended_by_operator"
+        assert ended(new.record, new.now, new.not_before) == ""
+
+    scene.play(script)
+
+
+def test_a_mark_for_one_user_concerns_nobody_else(scene: Scene) -> None:
+    async def script(store: Store) -> None:
+        for key, user in (("k1", "ada"), ("k2", "bob"), ("k3", "")):
+            await store.create(key, new_record(user=user))
+        scene.clock.advance(5)
+        assert await store.mark("ada", DAY_S) == START + 5
+        assert scene.told == ["user:ada"]
+        marks = [(await store.read(key)).not_before for key in ("k1", "k2", "k3")]
+        assert marks == [START + 5, 0.0, 0.0]
+        scene.clock.advance(1)
+        await store.mark("", DAY_S)
+        assert [(await store.read(key)).not_before for key in ("k1", "k2")] == [START + 6] * 2
+
+    scene.play(script)
+
+
+def test_a_commit_behind_a_mark_is_ended_and_says_so(scene: Scene) -> None:
+    """H2: signed out by the operator while the renewal was under way."""
+
+    async def script(store: Store) -> None:
+        for key, user in (("k1", "ada"), ("k2", "bob")):
+            await store.create(key, new_record(user=user))
+        scene.clock.advance(1)
+        await store.mark("ada", DAY_S)
+        assert await store.commit("k1", reply("a")) == Gone("ended_by_operator", scene.clock.now)
+        assert (await stored(store, "k1")).tombstone == "ended_by_operator"
+        assert isinstance(await store.commit("k2", reply("b")), Committed)
+
+    scene.play(script)
+
+
+def test_a_mark_is_forgotten_when_nothing_is_left_that_it_could_end(scene: Scene) -> None:
+    async def script(store: Store) -> None:
+        await store.mark("ada", 100.0)
+        await store.mark("", 100.0)
+        scene.clock.advance(100)
+        if isinstance(store, EmbeddedStore):  # Redis forgets by its own clock
+            assert await store.not_before(new_record(born=0.0, user="ada")) == 0.0
+
+    scene.play(script)
+
+
+def test_a_session_is_on_the_lists_of_its_user_and_of_its_session_at_the_op(scene: Scene) -> None:
+    async def script(store: Store) -> None:
+        await store.create(KEY, new_record(user="ada", op_session="s1", end=START + 100))
+        await store.create("k2", new_record(user="ada", op_session="s2"))
+        await store.create("k3", new_record(user="bob"))
+        assert sorted(await store.sessions_of("ada")) == sorted([KEY, "k2"])
+        assert await store.sessions_of("s2") == ["k2"]
+        assert await store.sessions_of("nobody") == []
+        scene.clock.advance(100)
+        assert await store.sessions_of("ada") == ["k2"], "what is over by its limit is off the list"
+
+    scene.play(script)
+
+
+def test_the_tally_counts_live_sessions_by_what_they_have_in_common(scene: Scene) -> None:
+    async def script(store: Store) -> None:
+        async def begin(name: str, **fields: object) -> None:
+            await store.create(store_key(name.encode()), new_record(**fields))
+
+        for n in range(3):
+            await begin(f"a{n}", user="ada")
+        await begin("b", rt="", config="older", user="bob")
+        await begin("c", provider="other")
+        await begin("ended")
+        await begin("marked", user="carl", born=START - 1)
+        await store.end(store_key(b"ended"), "signed_out", 60)
+        await store.mark("carl", DAY_S)
+        assert sorted(await store.tally(), key=str) == [
+            Tally("generic", "epoch", True, 3),
+            Tally("generic", "older", False, 1),
+            Tally("other", "epoch", True, 1),
+        ]
 
     scene.play(script)

@@ -22,6 +22,7 @@ from proxy.core.answers import (
     Granted,
     Held,
     Snapshot,
+    Tally,
     Unresolved,
 )
 from proxy.core.session import Outcome, Record
@@ -39,6 +40,7 @@ __all__ = [
     "Held",
     "Snapshot",
     "Store",
+    "Tally",
     "Unresolved",
 ]
 
@@ -57,7 +59,8 @@ class Store(Protocol):
         ...
 
     def listen(self, on_change: Callable[[str], None]) -> None:
-        """Register a callback for "the record under this key changed"; "" = everything may have.
+        """Register a callback for "the record under this key changed"; "" = everything may have, and
+        "user:" with a `user_name` = every record of that user may have.
 
         A change is told once, on the loop, also if its caller was cancelled, before the caller
         has its answer. What counts as one: `core.record.others_must_know`.
@@ -90,6 +93,10 @@ class Store(Protocol):
         """Extend the own lease from now; False if it is not ours any more (nothing changes)."""
         ...
 
+    async def not_before(self, record: Record) -> float:
+        """The latest mark that concerns this session: everybody's, or its user's; 0 = none."""
+        ...
+
     async def commit(self, key: str, write: Commit) -> Committed | Changed | Gone:
         """Persist a reply. The lease is *not* asked for: a slow holder saves the token too.
 
@@ -98,7 +105,8 @@ class Store(Protocol):
         outcome, clear `dead` if it names consumed_rt, delete the own lease
         (compare-and-delete) and the own intent, tell listeners → Committed; else → Changed
         (nothing of the tokens is written; the own lease and intent are deleted). It moves neither
-        `end` nor `seen` nor `idle_s`.
+        `end` nor `seen` nor `idle_s`. Afterwards the marks are looked at: a session that one ends
+        is ended → Gone, so that the caller gives the new token back.
         """
         ...
 
@@ -145,6 +153,26 @@ class Store(Protocol):
 
     async def spend_flow(self, flow_id: str, keep_s: float) -> bool:
         """Spend a sign-in flow; True for the first caller only, remembered for `keep_s`."""
+        ...
+
+    async def mark(self, user: str, keep_s: float) -> float:
+        """End every session that began before now: one write, and listeners are told.
+
+        Args:
+            user: `core.session.user_name` of one person; "" = everybody.
+            keep_s: how long a session that began before may have lived on.
+
+        Returns:
+            The store time that counts from now on.
+        """
+        ...
+
+    async def sessions_of(self, name: str) -> list[str]:
+        """Keys of the sessions under a `user_name` or an `op_session_name`; some may be over."""
+        ...
+
+    async def tally(self) -> list[Tally]:
+        """Count the live sessions. It walks through all of them: for operators."""
         ...
 
     async def announce(self, replica: str, keys: Sequence[str], keep_s: float) -> list[tuple[str, ...]]:

@@ -17,12 +17,14 @@ from proxy.core.answers import (
     Granted,
     Held,
     Snapshot,
+    Tally,
     Unresolved,
 )
 from proxy.core.record import Row
 from proxy.core.session import Outcome, Record
 from proxy.shell.store.coherence import Coherence
 from proxy.shell.store.listeners import Listeners
+from proxy.shell.store.marks import unless_marked
 
 Answer = TypeVar("Answer")
 Change = Callable[[Row | None, float], tuple[Row | None, Answer]]
@@ -31,7 +33,7 @@ Change = Callable[[Row | None, float], tuple[Row | None, Answer]]
 class EmbeddedStore:
     """The contract, on top of one primitive: change one row atomically and durably.
 
-    Subclasses give `_change` and `spend_flow`. `_change` also tells the listeners, whatever has
+    Subclasses give what is left open here. `_change` also tells the listeners, whatever has
     become of the caller by then, if `rules.others_must_know`.
     """
 
@@ -53,11 +55,6 @@ class EmbeddedStore:
         if not await self._change(key, lambda row, now: rules.create(row, record)):
             raise ValueError(f"session {key[:12]} exists already")
 
-    async def read(self, key: str) -> Snapshot:
-        return await self._change(
-            key, lambda row, now: (row, Snapshot(row.record if row is not None else None, now))
-        )
-
     async def acquire(self, key: str, ask: Ask) -> Granted | Changed | Held | FailedLately | Gone:
         return await self._change(key, lambda row, now: rules.acquire(row, ask, now))
 
@@ -65,7 +62,8 @@ class EmbeddedStore:
         return await self._change(key, lambda row, now: rules.renew(row, attempt, lease_s, now))
 
     async def commit(self, key: str, write: Commit) -> Committed | Changed | Gone:
-        return await self._change(key, lambda row, now: rules.commit(row, write, now))
+        answer = await self._change(key, lambda row, now: rules.commit(row, write, now))
+        return await unless_marked(self, key, answer)
 
     async def abandon(self, key: str, attempt: str, outcome: Outcome | None, *, release: bool = True) -> None:
         await self._change(key, lambda row, now: (rules.abandon(row, attempt, outcome, release, now), None))
@@ -83,6 +81,27 @@ class EmbeddedStore:
 
     async def end(self, key: str, reason: str, keep_s: float) -> Record | None:
         return await self._change(key, lambda row, now: rules.end(row, reason, keep_s, now))
+
+    async def read(self, key: str) -> Snapshot:
+        raise NotImplementedError
+
+    async def not_before(self, record: Record) -> float:
+        raise NotImplementedError
+
+    async def mark(self, user: str, keep_s: float) -> float:
+        raise NotImplementedError
+
+    async def sessions_of(self, name: str) -> list[str]:
+        raise NotImplementedError
+
+    async def tally(self) -> list[Tally]:
+        raise NotImplementedError
+
+    async def spend_flow(self, flow_id: str, keep_s: float) -> bool:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise NotImplementedError
 
     async def announce(self, replica: str, keys: Sequence[str], keep_s: float) -> list[tuple[str, ...]]:
         return [tuple(keys)]  # an embedded store has one process

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from proxy.core import record as rules
-from proxy.core.record import Row
+from proxy.core.answers import Snapshot, Tally
+from proxy.core.record import Row, tallied
+from proxy.core.session import Record, ended
 from proxy.shell.store.embedded import Answer, Change, EmbeddedStore
 
 _SWEEP = 64
@@ -23,6 +25,7 @@ class MemoryStore(EmbeddedStore):
         self._clock = clock
         self._rows: dict[str, Row] = {}
         self._spent: dict[str, float] = {}
+        self._marks: dict[str, tuple[float, float]] = {}
 
     async def _change(self, key: str, change: Change[Answer]) -> Answer:
         now = self._clock()
@@ -48,6 +51,40 @@ class MemoryStore(EmbeddedStore):
     def _first(self) -> list[str]:
         rows = iter(self._rows)
         return [next(rows) for _ in range(2)]
+
+    async def read(self, key: str) -> Snapshot:
+        row, now = await self._change(key, lambda row, now: (row, (row, now)))
+        if row is None:
+            return Snapshot(None, now)
+        return Snapshot(row.record, now, await self.not_before(row.record))
+
+    async def not_before(self, record: Record) -> float:
+        now = self._clock()
+        marks = (self._marks.get(name, (0.0, 0.0)) for name in {"", record.user})
+        return max(at if now < until else 0.0 for at, until in marks)
+
+    async def mark(self, user: str, keep_s: float) -> float:
+        now = self._clock()
+        self._marks = {name: mark for name, mark in self._marks.items() if now < mark[1]}
+        self._marks[user] = (now, now + keep_s)
+        self._listeners.tell(f"user:{user}" if user else "")
+        return now
+
+    async def sessions_of(self, name: str) -> list[str]:
+        now = self._clock()
+        return [
+            key
+            for key, row in self._rows.items()
+            if name and name in (row.record.user, row.record.op_session) and rules.current(row, now)
+        ]
+
+    async def tally(self) -> list[Tally]:
+        now = self._clock()
+        records = [row.record for row in self._rows.values() if rules.current(row, now)]
+        marks = [await self.not_before(record) for record in records]
+        return tallied(
+            record for record, mark in zip(records, marks, strict=True) if not ended(record, now, mark)
+        )
 
     async def spend_flow(self, flow_id: str, keep_s: float) -> bool:
         now = self._clock()

@@ -26,18 +26,21 @@ from typing import Any, NamedTuple
 import msgspec
 
 from proxy.core import record as rules
-from proxy.core.answers import Snapshot
+from proxy.core.answers import Snapshot, Tally
 from proxy.core.record import Row
+from proxy.core.session import Record
 from proxy.errors import StoreUnavailable
+from proxy.shell.store import sqlite_marks
 from proxy.shell.store.embedded import Answer, Change, EmbeddedStore
 
 log = logging.getLogger("nightporter.store")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _PURGE_EVERY = 64
 _PURGE_ROWS = 256
 _BATCH = 128
 _PAGE = 256
+_LOOK_S = 0.3
 _WAL_BYTES = 16 * 1024 * 1024
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -48,6 +51,10 @@ CREATE TABLE IF NOT EXISTS session (
     key TEXT PRIMARY KEY, row BLOB NOT NULL, drop_at REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS session_drop_at ON session (drop_at);
+CREATE TABLE IF NOT EXISTS belongs (
+    name TEXT, key TEXT, drop_at REAL NOT NULL, PRIMARY KEY (name, key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS belongs_drop_at ON belongs (drop_at);
 CREATE TABLE IF NOT EXISTS flow (id TEXT PRIMARY KEY, drop_at REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS flow_drop_at ON flow (drop_at);
 """
@@ -99,6 +106,7 @@ class SqliteStore(EmbeddedStore):
         self._closing = False
         self._thread: threading.Thread | None = None
         self._changes = 0
+        self._version = 0
         self._inode = (0, 0)
 
     async def open(self) -> None:
@@ -149,6 +157,8 @@ class SqliteStore(EmbeddedStore):
                     "DO UPDATE SET row = excluded.row, drop_at = excluded.drop_at",
                     (key, _encode(after), after.drop_at),
                 )
+                if before is None:
+                    self._index(db, key, after.record)
                 self._purge(db, now)
             told = rules.others_must_know(before, after)
             return answer
@@ -163,9 +173,31 @@ class SqliteStore(EmbeddedStore):
         def work(db: sqlite3.Connection) -> Snapshot:
             now = self._clock()
             row = rules.current(self._load(db, key), now)
-            return Snapshot(row.record if row is not None else None, now)
+            if row is None:
+                return Snapshot(None, now)
+            return Snapshot(row.record, now, sqlite_marks.not_before(db, row.record.user, now))
 
         return await self._run(work, reads=True)
+
+    async def not_before(self, record: Record) -> float:
+        return await self._run(lambda db: sqlite_marks.not_before(db, record.user, self._clock()), reads=True)
+
+    async def mark(self, user: str, keep_s: float) -> float:
+        return await self._run(
+            lambda db: sqlite_marks.mark(db, user, self._clock(), keep_s),
+            landed=lambda: self._listeners.tell(f"user:{user}" if user else ""),
+        )
+
+    async def sessions_of(self, name: str) -> list[str]:
+        def work(db: sqlite3.Connection) -> list[str]:
+            now = self._clock()
+            found = db.execute("SELECT key FROM belongs WHERE name = ? AND drop_at > ?", (name, now))
+            return [key for (key,) in found]
+
+        return await self._run(work, reads=True)
+
+    async def tally(self) -> list[Tally]:
+        return await self._run(lambda db: sqlite_marks.tally(db, self._clock()), reads=True)
 
     async def spend_flow(self, flow_id: str, keep_s: float) -> bool:
         def work(db: sqlite3.Connection) -> bool:
@@ -215,7 +247,8 @@ class SqliteStore(EmbeddedStore):
                 refusal = self._translated(error)
                 return
             _answer(loop, ready, None, None)
-            while batch := self._next_batch():
+            while (batch := self._next_batch()) is not None:
+                self._look_outside(db, loop)
                 reads = [call for call in batch if call.reads]
                 writes = [call for call in batch if not call.reads]
                 if reads:
@@ -231,11 +264,27 @@ class SqliteStore(EmbeddedStore):
             if refusal is not None:  # told only now: who hears it may open the file at once
                 _answer(loop, ready, None, refusal)
 
-    def _next_batch(self) -> list[_Call]:
+    def _next_batch(self) -> list[_Call] | None:
+        """Calls to do now, none after a while without any; None once all are done and we close."""
         with self._wake:
-            while not self._queue and not self._closing:
-                self._wake.wait()
+            if not self._queue and not self._closing:
+                self._wake.wait(_LOOK_S)
+            if self._closing and not self._queue:
+                return None
             return [self._queue.popleft() for _ in range(min(len(self._queue), _BATCH))]
+
+    def _look_outside(self, db: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
+        """Notice what an operator's command wrote: every open session is read again then."""
+        try:
+            version = db.execute("PRAGMA data_version").fetchone()[0]
+        except sqlite3.Error:
+            return  # the next call says what is wrong
+        if self._version not in (0, version):
+            try:
+                loop.call_soon_threadsafe(self._listeners.tell, "")
+            except RuntimeError:
+                return  # the loop is closing
+        self._version = version
 
     def _batch(self, db: sqlite3.Connection, begin: str, batch: list[_Call]) -> None:
         """Do several calls under one sync; none is answered before it."""
@@ -305,7 +354,8 @@ class SqliteStore(EmbeddedStore):
             )
         db.execute("PRAGMA synchronous = FULL")
         db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-        db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        tables = f"{_SCHEMA} {sqlite_marks.SCHEMA} PRAGMA user_version = {SCHEMA_VERSION};"
+        db.executescript(f"BEGIN IMMEDIATE; {tables} COMMIT;")
         self._orphan(db)
         _sync_directory(self._path.parent)
 
@@ -357,12 +407,22 @@ class SqliteStore(EmbeddedStore):
             log.error("record_unreadable", extra={"session": key[:12]})
             return None
 
+    @staticmethod
+    def _index(db: sqlite3.Connection, key: str, record: Record) -> None:
+        for name in filter(None, (record.user, record.op_session)):
+            db.execute("INSERT OR REPLACE INTO belongs VALUES (?, ?, ?)", (name, key, record.end))
+
     def _purge(self, db: sqlite3.Connection, now: float) -> None:
         self._changes += 1
         if self._changes % _PURGE_EVERY == 0:
             db.execute(
                 "DELETE FROM session WHERE key IN "
                 "(SELECT key FROM session WHERE drop_at <= ? ORDER BY drop_at LIMIT ?)",
+                (now, _PURGE_ROWS),
+            )
+            db.execute(
+                "DELETE FROM belongs WHERE (name, key) IN "
+                "(SELECT name, key FROM belongs WHERE drop_at <= ? ORDER BY drop_at LIMIT ?)",
                 (now, _PURGE_ROWS),
             )
 

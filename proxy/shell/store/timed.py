@@ -17,6 +17,7 @@ from proxy.core.answers import (
     Granted,
     Held,
     Snapshot,
+    Tally,
     Unresolved,
 )
 from proxy.core.session import Outcome, Record
@@ -97,6 +98,18 @@ class TimedStore:
 
     async def spend_flow(self, flow_id: str, keep_s: float) -> bool:
         return await self._timed("spend_flow", self._inner.spend_flow(flow_id, keep_s))
+
+    async def not_before(self, record: Record) -> float:
+        return await self._timed("not_before", self._inner.not_before(record))
+
+    async def mark(self, user: str, keep_s: float) -> float:
+        return await self._timed("mark", self._inner.mark(user, keep_s))
+
+    async def sessions_of(self, name: str) -> list[str]:
+        return await self._timed("sessions_of", self._inner.sessions_of(name))
+
+    async def tally(self) -> list[Tally]:
+        return await self._timed("tally", self._inner.tally())
 
     async def announce(self, replica: str, keys: Sequence[str], keep_s: float) -> list[tuple[str, ...]]:
         return await self._timed("announce", self._inner.announce(replica, keys, keep_s))

@@ -55,6 +55,8 @@ class _Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     outcome: _Outcome | None = field(name="o", default=None)
     tombstone: str = field(name="z", default="")
     lease: _Lease | None = field(name="l", default=None)
+    user: str = field(name="u", default="")
+    op_session: str = field(name="os", default="")
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -79,6 +81,8 @@ def pack_record(record: Record) -> bytes:
             dead=record.dead,
             outcome=None if record.outcome is None else _outcome(record.outcome),
             tombstone=record.tombstone,
+            user=record.user,
+            op_session=record.op_session,
         )
     )
 
@@ -139,6 +143,8 @@ def unpack_record(meta: bytes, tokens: bytes, who: bytes) -> Record:
             outcome.ambiguous,
         ),
         tombstone=found.tombstone,
+        user=found.user,
+        op_session=found.op_session,
     )
 
 

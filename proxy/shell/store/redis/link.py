@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -57,6 +57,25 @@ class Call:
         return ("EVAL", self.script.source, 1, self.key, *self.args)
 
 
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """One command of Redis's own that names a key first.
+
+    Attributes:
+        command: with its arguments.
+    """
+
+    command: tuple[Any, ...]
+
+    @property
+    def short(self) -> tuple[Any, ...]:
+        return self.command
+
+    @property
+    def long(self) -> tuple[Any, ...]:
+        return self.command
+
+
 class Link:
     """See the module's docstring.
 
@@ -93,7 +112,7 @@ class Link:
             raise reply
         return reply
 
-    async def run_all(self, calls: Sequence[Call], *, wait: int = 0) -> list[Any]:
+    async def run_all(self, calls: Sequence[Call | Plain], *, wait: int = 0) -> list[Any]:
         """Run several scripts in one round trip (one for each node); an error is its call's answer."""
         replies = await self._send([call.short for call in calls], wait)
         forgotten = [index for index, reply in enumerate(replies) if isinstance(reply, foreign.NoScriptError)]
@@ -208,6 +227,24 @@ class Link:
                 return await self.client.execute_command(*command)
         except (foreign.RedisError, foreign.RedisClusterException, OSError, TimeoutError) as error:
             raise translated(error, self.timeout_s)[1] from error
+
+    async def scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
+        """Walk through the keys that match, some at a time, on every primary.
+
+        Raises:
+            StoreUnavailable: the walk cannot go on.
+        """
+        some: list[bytes] = []
+        try:
+            await self.ready()
+            async for key in self.client.scan_iter(match=pattern, count=500):
+                some.append(key)
+                if len(some) >= 500:
+                    yield some
+                    some = []
+        except (foreign.RedisError, foreign.RedisClusterException, OSError, TimeoutError) as error:
+            raise translated(error, self.timeout_s)[1] from error
+        yield some
 
     async def close(self) -> None:
         """Drop every connection."""

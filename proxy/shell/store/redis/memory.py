@@ -46,6 +46,15 @@ class Ending:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A not-before mark that was set."""
+
+    at: float
+    keep_s: float
+    heard_at: float
+
+
 class Memory:
     """See the module's docstring.
 
@@ -57,6 +66,7 @@ class Memory:
         self._monotonic = monotonic
         self._histories: OrderedDict[str, _History] = OrderedDict()
         self._endings: OrderedDict[str, Ending] = OrderedDict()
+        self._marks: dict[str, Mark] = {}
         self._bytes = 0
 
     # -- versions --
@@ -159,3 +169,17 @@ class Memory:
         """Keys of the sessions that were seen to end lately."""
         self._forget()
         return iter(list(self._endings))
+
+    # -- marks --
+
+    def marked(self, user: str, at: float, keep_s: float = 366 * 86_400.0) -> None:
+        """A mark was set ("" = everybody's); it is said again after every change of primary for a while."""
+        horizon = self._monotonic() - KEEP_S
+        self._marks = {name: mark for name, mark in self._marks.items() if mark.heard_at >= horizon}
+        before = self._marks.get(user)
+        if at > 0.0 and (before is None or before.at < at):
+            self._marks[user] = Mark(at, keep_s, self._monotonic())
+
+    def marks(self) -> list[tuple[str, Mark]]:
+        """The marks that were set lately, by user."""
+        return list(self._marks.items())

@@ -45,7 +45,7 @@ class SteadfastStore(RedisStore):
     """See the module's docstring.
 
     Args:
-        link, prefix, monotonic, clock: see `RedisStore`.
+        link, prefix, monotonic, observe, clock: see `RedisStore`.
         primaries: knows when a failover may have lost something.
     """
 
@@ -56,9 +56,10 @@ class SteadfastStore(RedisStore):
         *,
         prefix: str = "np:",
         monotonic: Callable[[], float] = time.monotonic,
+        observe: Callable[[float], None] = lambda now: None,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        super().__init__(link, prefix=prefix, monotonic=monotonic, clock=clock)
+        super().__init__(link, prefix=prefix, monotonic=monotonic, observe=observe, clock=clock)
         self._primaries = primaries
         self._memory = Memory(monotonic)
         self._look = asyncio.Event()
@@ -75,7 +76,8 @@ class SteadfastStore(RedisStore):
         snapshot = await super().read(key)
         if snapshot.record is None:
             return snapshot
-        return Snapshot(await self._restored(key, snapshot.record), snapshot.now)
+        record = await self._restored(key, snapshot.record)
+        return Snapshot(record, snapshot.now, snapshot.not_before)
 
     async def acquire(self, key: str, ask: Ask) -> Granted | Changed | Held | FailedLately | Gone:
         while True:
@@ -129,6 +131,11 @@ class SteadfastStore(RedisStore):
             case _:
                 return answer
 
+    async def mark(self, user: str, keep_s: float) -> float:
+        at = await super().mark(user, keep_s)
+        self._memory.marked(user, at, keep_s)
+        return at
+
     async def end(self, key: str, reason: str, keep_s: float) -> Record | None:
         before = await super().end(key, reason, keep_s)
         if before is not None:
@@ -138,7 +145,9 @@ class SteadfastStore(RedisStore):
     # -- what others did, and what a failover lost --
 
     def _heard(self, words: list[str]) -> None:
-        if len(words) > 1:
+        if words[0] == "*" or words[0].startswith("user:"):
+            self._memory.marked(words[0].partition(":")[2], _number(words[-1]))
+        elif len(words) > 1:
             self._memory.ended(words[0], words[1])
         super()._heard(words)
 
@@ -179,6 +188,8 @@ class SteadfastStore(RedisStore):
             self._listeners.tell("")
             keys = [*self._memory.written(), *self._memory.endings()]
             try:
+                for user, mark in self._memory.marks():
+                    await self._mark(user, repr(mark.at), mark.keep_s)
                 for start in range(0, len(keys), BATCH):
                     await asyncio.gather(*(self.read(key) for key in keys[start : start + BATCH]))
             except StoreUnavailable:
@@ -193,10 +204,24 @@ def _over(write: Commit, record: Record) -> Commit:
     return dataclasses.replace(write, consumed_rt=record.rt, acquired_gen=record.gen)
 
 
-def open_redis(options: LinkOptions, monotonic: Callable[[], float]) -> SteadfastStore:
-    """A store on this Redis, started; nothing waits for Redis to answer."""
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        return 0.0  # no message of ours
+
+
+def open_redis(
+    options: LinkOptions, monotonic: Callable[[], float], observe: Callable[[float], None]
+) -> SteadfastStore:
+    """A store on this Redis, started; nothing waits for Redis to answer.
+
+    Args:
+        monotonic: this process's clock that never jumps.
+        observe: told the store's time with every answer.
+    """
     primaries = Primaries(one=options.address.kind != "cluster", monotonic=monotonic)
     link = Link(options, primaries)
-    store = SteadfastStore(link, primaries, prefix=options.prefix, monotonic=monotonic)
+    store = SteadfastStore(link, primaries, prefix=options.prefix, monotonic=monotonic, observe=observe)
     store.start()
     return store

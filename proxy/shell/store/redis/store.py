@@ -7,8 +7,10 @@ are asked for in one turn of the loop go out together.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -26,16 +28,20 @@ from proxy.core.answers import (
     Granted,
     Held,
     Snapshot,
+    Tally,
     Unresolved,
 )
 from proxy.core.seal import random_id
-from proxy.core.session import INTENT_KEEP_S, Outcome, Record, unresolved
+from proxy.core.session import INTENT_KEEP_S, Outcome, Record, ended, unresolved
 from proxy.errors import StoreUnavailable
 from proxy.shell.store.coherence import Coherence
 from proxy.shell.store.listeners import Listeners
+from proxy.shell.store.marks import unless_marked
 from proxy.shell.store.redis.channel import Channel
 from proxy.shell.store.redis.codec import lease_until, pack_outcome, pack_record, unpack_record
-from proxy.shell.store.redis.link import Call, Link
+from proxy.shell.store.redis.link import Call, Link, Plain
+from proxy.shell.store.redis.options import LinkOptions
+from proxy.shell.store.redis.primaries import Primaries
 from proxy.shell.store.redis.scripts import script
 
 log = logging.getLogger("nightporter.store")
@@ -53,6 +59,7 @@ class RedisStore:
         link: the connections.
         prefix: of every key and channel.
         monotonic: this process's clock that never jumps.
+        observe: told Redis's time with every answer to a write.
         clock: the store's time in tests; None = Redis's own.
 
     Attributes:
@@ -65,10 +72,12 @@ class RedisStore:
         *,
         prefix: str = "np:",
         monotonic: Callable[[], float] = time.monotonic,
+        observe: Callable[[float], None] = lambda now: None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._link = link
         self._prefix = prefix
+        self._observe = observe
         self._clock = clock
         self._sender = random_id()
         self._listeners = Listeners()
@@ -100,9 +109,44 @@ class RedisStore:
     # -- operations --
 
     async def create(self, key: str, record: Record) -> None:
+        for name in filter(None, (record.user, record.op_session)):
+            # First, and one after the other: in a cluster each is elsewhere, and a session that is on no
+            # list could not be ended through it.
+            call = self._call("enlist", self._list(name), _member(key), repr(record.end))
+            await self._whole(self._link.run(call))
         reply = await self._write("create", key, pack_record(record), record.tokens, record.who)
         if reply[0] == b"exists":
             raise ValueError(f"session {key[:12]} exists already")
+
+    async def not_before(self, record: Record) -> float:
+        marks = (await self._link.run_all([self._marks()]))[0]
+        if isinstance(marks, StoreUnavailable):
+            raise marks
+        return await self._marked(record, marks)
+
+    async def mark(self, user: str, keep_s: float) -> float:
+        return await self._mark(user, "", keep_s)
+
+    async def sessions_of(self, name: str) -> list[str]:
+        reply = await self._link.run(self._call("listed", self._list(name)))
+        return [_key(member) for member in reply[3:]]
+
+    async def tally(self) -> list[Tally]:
+        counts: Counter[Tally] = Counter()
+        async for keys in self._link.scan(f"{self._prefix}{{????????????????*}}"):
+            for start in range(0, len(keys), BATCH):
+                calls = [self._call("read", key.decode()) for key in keys[start : start + BATCH]]
+                live: list[Record] = []
+                for reply in await self._link.run_all(calls):
+                    if isinstance(reply, StoreUnavailable):
+                        raise reply
+                    record = _record(reply) if reply[0] == b"found" else None
+                    if record is not None and not record.tombstone:
+                        mark = await self.not_before(record)
+                        live += [record] if not ended(record, float(reply[1]), mark) else []
+                for tally in rules.tallied(live):
+                    counts[dataclasses.replace(tally, count=0)] += tally.count
+        return [dataclasses.replace(tally, count=count) for tally, count in counts.items()]
 
     async def read(self, key: str) -> Snapshot:
         loop = asyncio.get_running_loop()
@@ -159,7 +203,7 @@ class RedisStore:
             case b"changed":
                 return Changed(_record(reply), now)
             case _:
-                return Committed(_record(reply), now)
+                return await unless_marked(self, key, Committed(_record(reply), now))
 
     async def abandon(self, key: str, attempt: str, outcome: Outcome | None, *, release: bool = True) -> None:
         packed = pack_outcome(outcome) if outcome is not None else b""
@@ -201,6 +245,7 @@ class RedisStore:
     async def announce(self, replica: str, keys: Sequence[str], keep_s: float) -> list[tuple[str, ...]]:
         call = self._call("announce", f"{self._prefix}replicas", replica, " ".join(keys), repr(keep_s))
         reply = await self._whole(self._link.run(call))
+        self._observe(float(reply[1]))
         return [tuple(words.decode().split()) for words in reply[3:]]
 
     async def close(self) -> None:
@@ -217,6 +262,40 @@ class RedisStore:
         now = repr(self._clock()) if self._clock is not None else ""
         return Call(script(name), key, (now, f"{self._prefix}changed", self._sender, *args))
 
+    def _list(self, name: str) -> str:
+        return f"{self._prefix}of:{name}"
+
+    def _marks(self) -> Plain:
+        """Everybody's mark, and the time of the newest user's mark: without a newer one nobody looks."""
+        place = f"{self._prefix}{{mark}}"
+        return Plain(("MGET", f"{place}:all", f"{place}:newest"))
+
+    async def _marked(self, record: Record, marks: list[bytes | None]) -> float:
+        everybody, newest = (float(mark or 0.0) for mark in marks)
+        if not record.user or newest <= record.born:
+            return everybody
+        place = f"{self._prefix}{{mark}}:{record.user}"
+        own = (await self._link.run_all([Plain(("GET", place))]))[0]
+        if isinstance(own, StoreUnavailable):
+            raise own
+        return max(everybody, float(own or 0.0))
+
+    async def _mark(self, user: str, at: str, keep_s: float) -> float:
+        """Write a mark.
+
+        Args:
+            at: store time as text; "" = now.
+        """
+        place = f"{self._prefix}{{mark}}"
+        told = f"user:{user}" if user else "*"
+        call = self._call("mark", f"{place}:{user or 'all'}", at, repr(keep_s), told)
+        reply = await self._whole(self._link.run(call, safely=True))
+        if user:
+            call = self._call("mark", f"{place}:newest", reply[3], repr(keep_s), "")
+            await self._whole(self._link.run(call, safely=True))
+        self._listeners.tell(told if user else "")
+        return float(reply[3])
+
     def _session(self, key: str) -> str:
         return f"{self._prefix}{{{key}}}"
 
@@ -230,6 +309,7 @@ class RedisStore:
             # It may have happened: whoever holds something of this session reads it again.
             self._listeners.tell(key)
             raise
+        self._observe(float(reply[1]))
         if reply[2]:
             self._listeners.tell(key)
         return reply
@@ -250,21 +330,32 @@ class RedisStore:
 
     async def _read_all(self, reads: list[tuple[str, asyncio.Future[Snapshot]]]) -> None:
         calls = [self._call("read", self._session(key)) for key, _ in reads]
-        replies = await self._link.run_all(calls)
-        for (_, future), reply in zip(reads, replies, strict=True):
+        marks, *replies = await self._link.run_all([self._marks(), *calls])
+        answers = [self._snapshot(reply, marks) for reply in replies]
+        for (_, future), answer in zip(reads, await asyncio.gather(*answers), strict=True):
             if future.done():  # nobody waits any more
                 continue
-            try:
-                if isinstance(reply, StoreUnavailable):
-                    raise reply
-                record = _record(reply) if reply[0] == b"found" else None
-                future.set_result(Snapshot(record, float(reply[1])))
-            except StoreUnavailable as error:
-                future.set_exception(error)
+            if isinstance(answer, StoreUnavailable):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    async def _snapshot(self, reply: Any, marks: Any) -> Snapshot | StoreUnavailable:
+        for answer in (reply, marks):
+            if isinstance(answer, StoreUnavailable):
+                return answer
+        try:
+            now = float(reply[1])
+            if reply[0] != b"found":
+                return Snapshot(None, now)
+            record = _record(reply)
+            return Snapshot(record, now, await self._marked(record, marks))
+        except StoreUnavailable as error:
+            return error
 
     def _heard(self, words: list[str]) -> None:
         """Another process's message: a key, and the reason if its session is over."""
-        self._listeners.tell(words[0])
+        self._listeners.tell("" if words[0] == "*" else words[0])
 
 
 def _record(reply: list[Any]) -> Record:
@@ -277,3 +368,21 @@ def _record(reply: list[Any]) -> Record:
 
 def _gone(reply: list[Any]) -> Gone:
     return Gone(reply[3].decode(), float(reply[1]))
+
+
+def _member(key: str) -> bytes:
+    """A session's key as a list holds it: half as long where it is what it should be, hexadecimal."""
+    try:
+        return bytes.fromhex(key) if len(key) == 64 else b":" + key.encode()
+    except ValueError:
+        return b":" + key.encode()
+
+
+def _key(member: bytes) -> str:
+    return member[1:].decode() if member[:1] == b":" and len(member) != 32 else member.hex()
+
+
+def beside(options: LinkOptions, monotonic: Callable[[], float]) -> RedisStore:
+    """A store for an operator's command: it listens to nobody."""
+    link = Link(options, Primaries(one=options.address.kind != "cluster", monotonic=monotonic))
+    return RedisStore(link, prefix=options.prefix, monotonic=monotonic)

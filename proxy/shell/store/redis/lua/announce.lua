@@ -6,7 +6,7 @@
 
 local keep_s = tonumber(ARGV[6])
 redis.call('HSET', KEY, ARGV[4], text(NOW + keep_s) .. ' ' .. ARGV[5])
-redis.call('PEXPIRE', KEY, string.format('%d', math.ceil(keep_s * 1000)))
+redis.call('PEXPIRE', KEY, ttl_ms(keep_s))
 local answer = {'announced', text(NOW), 0}
 local all = redis.call('HGETALL', KEY)
 for i = 1, #all, 2 do

@@ -11,6 +11,5 @@ if before then
   if NOW < until_ then return {spender == ARGV[5] and 'spent' or 'spent before', text(NOW), 0} end
 end
 local keep_s = tonumber(ARGV[4])
-local ms = string.format('%d', math.max(1, math.ceil(keep_s * 1000)))
-redis.call('SET', KEY, ARGV[5] .. ' ' .. text(NOW + keep_s), 'PX', ms)
+redis.call('SET', KEY, ARGV[5] .. ' ' .. text(NOW + keep_s), 'PX', ttl_ms(keep_s))
 return {'spent', text(NOW), 0}
