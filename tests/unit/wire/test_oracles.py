@@ -144,7 +144,9 @@ def rewritten(message: Message) -> Message:
             target = b"*" if method == b"OPTIONS" else b"/"
         elif target[:1] == b"?":
             target = b"/" + target
-    return method, target, fields, body
+    # Codings are case-insensitive (RFC 9112 §7); h11 shows them in lower case.
+    folded = tuple((name, value.lower() if name == b"transfer-encoding" else value) for name, value in fields)
+    return method, target, folded, body
 
 
 # Legal requests.
