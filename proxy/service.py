@@ -19,6 +19,7 @@ from proxy.core.timing import backoff_s
 from proxy.errors import ConfigError, ProxyError, StoreUnavailable
 from proxy.shell.announcer import Announcer
 from proxy.shell.auth_door import AuthDoor, Engine
+from proxy.shell.health_door import Door, with_probes
 from proxy.shell.journal import Journal
 from proxy.shell.listening import bound
 from proxy.shell.op_client import OPClient
@@ -159,7 +160,7 @@ class Service:
         policy = wiring.header_policy(settings)
         self._tls = wiring.load_tls(settings)
         self._front = Server(
-            parts.front,
+            self._public_door(parts),
             policy,
             upstreams=wiring.upstreams_of(settings, policy),
             tls=self._tls,
@@ -215,6 +216,10 @@ class Service:
         )
         telemetry.gauges["nightporter_sessions_cached"] = ("Opened sessions.", lambda: len(parts.sessions))
         telemetry.gauges["nightporter_refreshes_running"] = ("Renewals now.", lambda: len(parts.flights))
+
+    def _public_door(self, parts: Parts) -> Door:
+        settings = parts.settings
+        return with_probes(parts.front, settings.ping_path, settings.ready_path, lambda: self._ready)
 
     @staticmethod
     def _auth_door(parts: Parts) -> AuthDoor:
@@ -279,7 +284,7 @@ class Service:
             wiring.load_tls(settings, self._tls)
         self.parts = parts = join(settings, before.base, before)  # the last step that may refuse
         self._front.reconfigure(
-            parts.front,
+            self._public_door(parts),
             policy,
             limits=wiring.limits_of(settings),
             timeouts=wiring.timeouts_of(settings),

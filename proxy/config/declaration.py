@@ -395,6 +395,15 @@ class Settings(Struct, frozen=True, kw_only=True):
             "/static/ /healthz",
         ),
     ] = ()
+    ping_path: Annotated[
+        str,
+        _say(
+            "Path of the public listener that answers 200 while this process serves, for balancers that can "
+            "ask nowhere else; the app's own page there is hidden. Empty = none.",
+            "/ping",
+        ),
+    ] = ""
+    ready_path: Annotated[str, _say("The same, with 503 while new requests are not welcome.", "/ready")] = ""
     forwarded: Annotated[
         bool, _say("Also write `Forwarded` (RFC 7239); `X-Forwarded-*` are always written.")
     ] = False

@@ -217,6 +217,19 @@ def _paths(settings: Settings) -> Iterator[Problem]:
             yield Problem("public_paths", f"{short(path)}, which lies below our own prefix", remedy)
 
 
+@reads("ping_path", "ready_path", "prefix")
+def _probes(settings: Settings) -> Iterator[Problem]:
+    for key, path in (("ping_path", settings.ping_path), ("ready_path", settings.ready_path)):
+        if not path:
+            continue
+        if not re.fullmatch(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", path):
+            yield Problem(key, f"{short(path)}, no plain path", "write e.g. /ping")
+        elif path == settings.prefix or path.startswith(f"{settings.prefix}/"):
+            yield Problem(key, f"{short(path)}, which lies below our own prefix", "write e.g. /ping")
+    if settings.ping_path and settings.ping_path == settings.ready_path:
+        yield Problem("ready_path", "the same as ping_path", "write another path, or leave one out")
+
+
 @reads("trusted_proxies")
 def _trusted_proxies(settings: Settings) -> Iterator[Problem]:
     for network in settings.trusted_proxies:

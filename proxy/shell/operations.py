@@ -21,6 +21,7 @@ class Head(Protocol):
 class OperationsDoor:
     """Answers `/livez`, `/readyz`, `/readyz/app`, `/let-go` and `/metrics`; everything else is a 404.
 
+    `/ping` and `/ready` are what oauth2-proxy calls the first two.
     Ready means started and not draining. A store or an OP that is away shows in the body and
     in the metrics, never in the status: a blip must not take every replica out of service.
     `/readyz/app` is for a sidecar, whose app is in the same pod, on loopback, where no probe gets:
@@ -59,9 +60,9 @@ class OperationsDoor:
         if head.method not in (b"GET", b"HEAD"):
             return Answer(405, [(b"Allow", b"GET, HEAD")], decision="operations")
         match head.path:
-            case b"/livez":
+            case b"/livez" | b"/ping":
                 return self._state("alive", self._alive())
-            case b"/readyz":
+            case b"/readyz" | b"/ready":
                 return self._state("ready", self._ready())
             case b"/readyz/app":
                 return self._ready_with_app()
