@@ -85,11 +85,17 @@ def _addresses(given: Given, draft: Draft, profile: Profile) -> tuple[list[str],
     if path:
         rules += _listed(path, draft, given.place("authenticated-emails-file"))
     if rules and "*" not in domains and not profile.email_trusted:
-        draft.changed(
-            given.place("email-domain", "authenticated-emails-file"),
-            "a rule on an address matches only if the provider calls the address verified"
-            + (": in Entra add the optional claim xms_edov" if profile.name == "entra" else ""),
-        )
+        about = given.place("email-domain", "authenticated-emails-file")
+        if profile.email_verified_claim != "email_verified":
+            draft.decide(
+                about,
+                f"{profile.title} calls no address verified, so these rules match nobody: add the optional claim "
+                f"{profile.email_verified_claim} to the ID token, or write tenant: or group: rules",
+            )
+        else:
+            draft.changed(
+                about, "a rule on an address matches only if the provider calls the address verified"
+            )
     return rules, "*" in domains
 
 

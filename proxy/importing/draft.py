@@ -86,5 +86,5 @@ class Draft:
 
 def harmless(text: str) -> str:
     """A text that may stand in a comment: one line, visible characters, no credentials."""
-    text = re.sub(r"(?<=//)(?![^/?#\s@]*:PASSWORD@)[^/?#\s]*@", "…@", text)
+    text = re.sub(r"(?<=//)[^/?#\s]*@", "…@", text)
     return "".join(char if char.isprintable() else "?" for char in text)

@@ -62,7 +62,7 @@ def _lost(name: str, kind: Kind, remark: str, *fine: object, config: str = "", s
 
 _DISCOVERY = "Endpoints and keys come from the issuer's discovery document, which must be reachable."
 _LOGS = "Logs are JSON lines on stdout; what reads stdout selects, formats and rotates."
-_TLS = "TLS ends before Nightporter: at the ingress, the balancer or a proxy on the same host."
+_TLS = "TLS speaks 1.2 and 1.3 with the system's suites."
 _TRUST = "Name the CA in `ca_file` instead of trusting everybody."
 _PAGES = "The pages cannot be replaced."
 _FORWARD_AUTH = (
@@ -73,6 +73,7 @@ _GOOGLE_GROUPS = (
     "Google tells groups through its Admin API only, which is not asked. Use domains or addresses."
 )
 _REDIS_URLS = "Part of the store's URL."
+_REDIS_PLACE = "store store_username store_password_file"
 _BEARER = "Requests are signed in by their session only; a bearer token of a program is not accepted."
 _COOKIE = (
     "The cookie is `__Host-np` (Secure, HttpOnly, SameSite=Lax, Path=/, no Domain) and cannot be changed."
@@ -253,39 +254,50 @@ _TABLE = (
     _lost("cookie-csrf-samesite", "text", _COOKIE, "", "lax"),
     _carried("session-store-type", "text", "store", "`cookie` becomes `sqlite:`: tokens leave the cookie."),
     _needless("session-cookie-minimal", "flag", "The cookie never holds a token."),
-    _carried("redis-connection-url", "text", "store store_file", _REDIS_URLS, secret=True),
-    _carried("redis-username", "text", "store store_file", _REDIS_URLS),
-    _carried("redis-password", "text", "store_file", _REDIS_URLS, secret=True),
+    _carried("redis-connection-url", "text", _REDIS_PLACE, secret=True),
+    _carried("redis-username", "text", "store_username"),
+    _carried("redis-password", "text", "store_password_file", secret=True),
     _carried("redis-use-sentinel", "flag", "store", "`redis+sentinel://`"),
     _carried("redis-sentinel-master-name", "text", "store", _REDIS_URLS),
-    _carried("redis-sentinel-connection-urls", "list", "store store_file", _REDIS_URLS, secret=True),
+    _carried("redis-sentinel-connection-urls", "list", _REDIS_PLACE, secret=True),
     _carried("redis-sentinel-password", "text", "store_sentinel_password_file", secret=True),
     _carried("redis-use-cluster", "flag", "store", "`redis+cluster://`"),
-    _carried("redis-cluster-connection-urls", "list", "store store_file", _REDIS_URLS, secret=True),
+    _carried("redis-cluster-connection-urls", "list", _REDIS_PLACE, secret=True),
     _carried("redis-ca-path", "text", "store_ca_file"),
     _lost("redis-insecure-skip-tls-verify", "flag", "Name the CA in `store_ca_file`.", False),
     _needless("redis-connection-idle-timeout", "whole", "A connection that Redis closed is replaced."),
     # -- the network --
-    _carried("upstream", "list", "upstream", "One app; see below for several.", config="upstreams"),
+    _carried(
+        "upstream",
+        "list",
+        "upstream upstreams",
+        "Neither files nor fixed answers.",
+        config="upstreams",
+    ),
     _carried("upstream-timeout", "duration", "timeouts.first_byte_s"),
     _needless("flush-interval", "duration", "Answers are passed on as they come."),
     _lost("pass-host-header", "flag", "The app sees the Host that the browser sent.", True),
     _lost("proxy-websockets", "flag", "WebSockets pass where a session is; refuse them in the app.", True),
-    _lost("ssl-upstream-insecure-skip-verify", "flag", _TRUST, False),
+    _lost(
+        "ssl-upstream-insecure-skip-verify",
+        "flag",
+        "Name the app's CA in `upstream_tls.ca_file` instead of trusting everybody.",
+        False,
+    ),
     _needless("disable-keep-alives", "flag", "Connections to the app are reused where it allows that."),
     _carried("redirect-url", "text", "public_url"),
     _lost("relative-redirect-url", "flag", "The public address is never taken from a request.", False),
     _carried("proxy-prefix", "text", "prefix"),
     _carried("http-address", "text", "listen"),
-    _lost("https-address", "text", _TLS, ":443", ""),
-    _lost("tls-cert-file", "text", _TLS, ""),
-    _lost("tls-key-file", "text", _TLS, ""),
-    _lost("tls-min-version", "text", _TLS, ""),
+    _carried("https-address", "text", "listen", "Where a certificate is named."),
+    _carried("tls-cert-file", "text", "tls.cert_file"),
+    _carried("tls-key-file", "text", "tls.key_file"),
+    _lost("tls-min-version", "text", _TLS, "", "TLS1.2"),
     _lost("tls-cipher-suite", "list", _TLS, config="tls_cipher_suites"),
     _carried("metrics-address", "text", "operations_listen"),
-    _lost("metrics-secure-address", "text", _TLS, ""),
-    _lost("metrics-tls-cert-file", "text", _TLS, ""),
-    _lost("metrics-tls-key-file", "text", _TLS, ""),
+    _lost("metrics-secure-address", "text", "The operations port speaks plain HTTP: keep it inside.", ""),
+    _lost("metrics-tls-cert-file", "text", "The operations port speaks plain HTTP: keep it inside.", ""),
+    _lost("metrics-tls-key-file", "text", "The operations port speaks plain HTTP: keep it inside.", ""),
     _needless("reverse-proxy", "flag", "`trusted_proxies` alone says whose `X-Forwarded-*` are believed."),
     _carried("trusted-proxy-ip", "list", "trusted_proxies", config="trusted_proxy_ips"),
     _needless(
@@ -297,11 +309,11 @@ _TABLE = (
     ),
     _needless("encode-state", "flag", "The state is one plain word."),
     _needless("allow-query-semicolons", "flag", "Queries reach the app as they came."),
-    _needless("ping-path", "text", "`/livez` of the operations port."),
+    _carried("ping-path", "text", "ping_path", "Also `/livez` of the operations port."),
     _lost(
         "ping-user-agent", "text", "A User-Agent lets nobody in. Probe `/livez` of the operations port.", ""
     ),
-    _needless("ready-path", "text", "`/readyz` of the operations port."),
+    _carried("ready-path", "text", "ready_path", "Also `/readyz` of the operations port."),
     _lost("gcp-healthchecks", "flag", "Probe `/readyz` of the operations port.", False),
     # -- what the app is told --
     _needless("pass-user-headers", "flag", "The `X-Forwarded-*` identity headers are always set."),
@@ -321,7 +333,7 @@ _TABLE = (
         "That is the ID token. `pass_authorization` sends the access token, which is made for it.",
         False,
     ),
-    _lost("set-xauthrequest", "flag", _FORWARD_AUTH, False),
+    _carried("set-xauthrequest", "flag", "headers", "With forward auth; otherwise nobody reads them."),
     _lost("set-basic-auth", "flag", _FORWARD_AUTH, False),
     _lost("set-authorization-header", "flag", _FORWARD_AUTH, False),
     _lost("skip-auth-strip-headers", "flag", "Identity headers from outside are always removed.", True),
@@ -337,7 +349,7 @@ _TABLE = (
     _needless("auth-logging-format", "text", _LOGS),
     _needless("standard-logging", "flag", _LOGS),
     _needless("standard-logging-format", "text", _LOGS),
-    _needless("request-logging", "flag", _LOGS),
+    _carried("request-logging", "flag", "access_log"),
     _needless("request-logging-format", "text", _LOGS),
     _needless("errors-to-info-log", "flag", _LOGS),
     _needless("exclude-logging-path", "list", _LOGS, "exclude_logging_paths"),

@@ -8,6 +8,14 @@ from proxy.importing.given import Given, Header
 CLAIMS = {"user": "sub"}
 """oauth2-proxy's words for what a session holds, where ours differ."""
 
+ASKED = {
+    "X-Auth-Request-User": "user",
+    "X-Auth-Request-Email": "email",
+    "X-Auth-Request-Preferred-Username": "preferred_username",
+    "X-Auth-Request-Groups": "groups",
+}
+"""What `set-xauthrequest` says to the proxy that asks."""
+
 ALWAYS = {
     "x-forwarded-user": "sub",
     "x-forwarded-email": "email",
@@ -37,14 +45,31 @@ def translate(given: Given, draft: Draft) -> None:
         more = sorted(name for name in ALWAYS if name not in told)
         if more:
             draft.changed("injectRequestHeaders", f"the app is told more than before: {', '.join(more)}")
+    _for_the_asking_proxy(given, draft, extra, origins)
     if extra:
-        draft.put("headers", extra, ", ".join(origins))
-    for header in given.response_headers or ():
-        draft.missing(
-            header.place,
-            f"{header.name}: a response header for the proxy that asks; identity goes to the app with the "
-            "request, and a proxy that only asks uses forward auth",
-        )
+        draft.put("headers", extra, ", ".join(dict.fromkeys(origins)))
+
+
+def _for_the_asking_proxy(given: Given, draft: Draft, extra: dict[str, str], origins: list[str]) -> None:
+    """Headers of answers: with forward auth, the proxy that asks reads them there."""
+    headers = list(given.response_headers or ())
+    if given.response_headers is None and given.flag("set-xauthrequest"):
+        place = given.place("set-xauthrequest")
+        headers = [Header(name, ((claim, ""),), place) for name, claim in ASKED.items()]
+        if given.flag("pass-access-token") and "forward_auth.listen" in draft.lines:
+            draft.missing(place, "X-Auth-Request-Access-Token: read X-Forwarded-Access-Token of the answer")
+    for header in headers:
+        if "forward_auth.listen" in draft.lines:
+            claim = _injected(header, draft)
+            if claim:
+                extra[header.name] = claim
+                origins.append(header.place)
+        else:
+            draft.missing(
+                header.place,
+                "headers for a proxy that only asks: such a one uses forward auth (docs/forward-auth.md). "
+                "The app is told by the request",
+            )
 
 
 def _injected(header: Header, draft: Draft) -> str:

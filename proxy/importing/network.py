@@ -10,6 +10,7 @@ from proxy.importing.given import Given, Upstream
 
 DEFAULT_LISTEN = "127.0.0.1:4180"
 DEFAULT_PREFIX = "/oauth2"
+FORWARD_AUTH_LISTEN = "127.0.0.1:8082"
 
 
 def translate(given: Given, draft: Draft) -> None:
@@ -59,41 +60,65 @@ def upstreams(given: Given) -> list[Upstream]:
 
 def _upstream(given: Given, draft: Draft) -> None:
     apps: list[tuple[str, Upstream]] = []
+    fixed: list[Upstream] = []
     for app in upstreams(given):
-        shown = harmless(app.uri) or f"static {app.static}"
         address = _address(app.uri)
         if app.static:
-            draft.missing(
-                app.place,
-                f"{shown} for {app.path}: a fixed answer. For a proxy that only asks (auth_request), use "
-                "forward auth; otherwise let the app answer",
-            )
+            fixed.append(app)
         elif app.uri.startswith("file:"):
-            draft.missing(app.place, f"{shown}: files are not served; put a web server behind Nightporter")
+            draft.missing(
+                app.place, f"{harmless(app.uri)}: files are not served; put a web server behind Nightporter"
+            )
         elif address is None:
-            draft.decide(app.place, f"{shown}: no address of an app")
+            draft.decide(app.place, "no address of an app; write upstream by hand")
+        elif app.rewrite:
+            draft.missing(app.place, f"{app.path} to {app.rewrite}: paths are passed on unchanged")
         else:
             apps.append((address, app))
-    if not apps:
+    if fixed and not apps:
+        _forward_auth(fixed[0], draft)
         return
+    for app in fixed:
+        draft.missing(app.place, f"a fixed answer, {app.static}, for {app.path}: let the app give it")
+    if apps:
+        _apps(apps, draft)
+
+
+def _apps(apps: list[tuple[str, Upstream]], draft: Draft) -> None:
     # The one for everything, else the one for most.
-    apps.sort(key=lambda each: (each[1].path not in ("/", "^/"), len(each[1].path)))
+    apps.sort(key=lambda each: len(each[1].path))
     address, main = apps[0]
     draft.put("upstream", address, main.place)
-    if main.rewrite:
-        draft.missing(main.place, f"{main.path} to {main.rewrite}: paths are passed on unchanged")
-    elif main.path != "/":
+    if main.path != "/":
         draft.changed(
             main.place,
             f"only {main.path} was passed on; now every path of the app is (to people who are signed in)",
         )
+    further: dict[str, str] = {}
     for other, app in apps[1:]:
-        if other != address or app.rewrite:
-            draft.missing(
-                app.place,
-                f"{app.path} goes to {harmless(app.uri)}: there is one upstream. Let a proxy behind "
-                "Nightporter split the paths, or run one Nightporter per app",
-            )
+        if other == address:
+            continue
+        further[app.path] = other
+        if not app.path.endswith("/"):
+            draft.changed(app.place, f"{app.path} alone went to its app; now everything below it does, too")
+    if further:
+        places = [app.place for _, app in apps[1:] if app.path in further]
+        draft.put("upstreams", further, ", ".join(dict.fromkeys(places)))
+
+
+def _forward_auth(fixed: Upstream, draft: Draft) -> None:
+    draft.put(
+        "forward_auth.listen",
+        FORWARD_AUTH_LISTEN,
+        f"{fixed.place}: a fixed answer {fixed.static} and no app",
+        "Another proxy asks and carries the traffic. Nobody else may reach this address.",
+    )
+    draft.put("forward_auth.engine", "nginx", "a guess; also traefik, caddy, haproxy, envoy")
+    draft.missing(
+        fixed.place,
+        "the proxy in front must ask at forward_auth.listen, in the way of docs/forward-auth.md. Until it "
+        "does, /oauth2/auth at listen answers yes (202) or no (401), without any identity",
+    )
 
 
 def _address(uri: str) -> str | None:
@@ -134,24 +159,29 @@ def _public_url(given: Given, draft: Draft) -> None:
 
 
 def _listen(given: Given, draft: Draft) -> None:
-    text = given.text("http-address")
-    about = given.place("http-address") or "oauth2-proxy's default"
-    address = _listening(text or DEFAULT_LISTEN)
-    if text and given.text("tls-cert-file"):
-        about = f"{about} (the TLS listener is gone)"
+    name, default = "http-address", DEFAULT_LISTEN
+    if given.text("tls-cert-file") and given.text("tls-key-file"):
+        # oauth2-proxy listens on one of the two.
+        name, default = "https-address", ":443"
+        draft.put("tls.cert_file", given.text("tls-cert-file"), given.place("tls-cert-file"))
+        draft.put("tls.key_file", given.text("tls-key-file"), given.place("tls-key-file"))
+    about = given.place(name) or "oauth2-proxy's default"
+    address = _listening(given.text(name) or default)
     if address is None:
-        draft.decide(about, f"{harmless(text)}: write listen by hand, e.g. 0.0.0.0:4180")
+        draft.decide(about, "no address that is known here; write listen by hand, e.g. 0.0.0.0:4180")
     else:
         draft.put("listen", address, about)
     metrics = given.text("metrics-address")
     if metrics:
-        address = _listening(metrics)
+        about, address = given.place("metrics-address"), _listening(metrics)
         if address is None:
-            draft.decide(
-                given.place("metrics-address"), f"{harmless(metrics)}: write operations_listen by hand"
-            )
+            draft.decide(about, "no address that is known here; write operations_listen by hand")
         else:
-            draft.put("operations_listen", address, given.place("metrics-address"))
+            draft.put("operations_listen", address, about)
+    for name, key, default in (("ping-path", "ping_path", "/ping"), ("ready-path", "ready_path", "/ready")):
+        draft.put(key, given.text(name) or default, given.place(name) or "oauth2-proxy's default")
+    if not given.flag("request-logging", True):
+        draft.put("access_log", False, given.place("request-logging"))
 
 
 def _listening(text: str) -> str | None:

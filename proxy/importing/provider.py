@@ -57,6 +57,7 @@ PROVIDERS: dict[str, Counterpart] = {
 """By value of `provider`."""
 
 _STS = re.compile(r"https://sts\.windows\.net/([^/]+)/?")
+_TENANT = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|common|organizations|consumers")
 _ENTRA_V1 = re.compile(r"(https://login\.microsoftonline\.(?:com|us))/([^/]+)(?:/v1\.0)?/?")
 
 
@@ -125,6 +126,11 @@ def _entra(given: Given, draft: Draft, issuer: str) -> str:
     if issuer and not version_1:
         return issuer
     tenant = version_1.groups()[-1] if version_1 else given.text("azure-tenant") or "common"
+    if not _TENANT.fullmatch(tenant):
+        draft.decide(
+            given.place("azure-tenant", "oidc-issuer-url") or "azure_tenant",
+            "the issuer holds the tenant's id: write it instead of the tenant's domain",
+        )
     host = "https://login.microsoftonline.com"
     if version_1 and version_1.re is _ENTRA_V1:
         host = version_1[1]

@@ -10,6 +10,7 @@ from proxy.importing.given import Elsewhere, Given
 from proxy.importing.provider import SECRETS, secret_file
 
 STORE_FILE = f"{SECRETS}/nightporter_store"
+PASSWORD_FILE = f"{SECRETS}/nightporter_store_password"
 
 
 @dataclass(slots=True)
@@ -24,7 +25,7 @@ class Place:
 
 
 def translate(given: Given, draft: Draft) -> None:
-    """Write `store`, or `store_file` where a password belongs into it."""
+    """Write `store`, and beside it what is needed to get in."""
     names = ("redis-connection-url",)
     kind = ""
     if given.flag("redis-use-sentinel"):
@@ -87,21 +88,15 @@ def _write(given: Given, draft: Draft, places: list[Place], kind: str, about: st
         path = "/" + quote(given.text("redis-sentinel-master-name"), safe="")
     elif not kind and last.db:
         path = f"/{last.db}"
-    extra = given.place("redis-username", "redis-password")
-    origin = f"{about}, {extra}" if extra else about
+    draft.put("store", f"{scheme}://{hosts}{path}", about)
+    if username:
+        draft.put("store_username", username, given.place("redis-username") or about)
     if password:
-        user = quote(username, safe="")
-        shown = f"{scheme}://{user}:PASSWORD@{hosts}{path}"
-        where = str(password) if isinstance(password, Elsewhere) else "the password"
-        advice = f"Put {shown} into this file, with {where} for PASSWORD (percent-encoded)."
-        url = f"{scheme}://{user}:{quote(password, safe='')}@{hosts}{path}"
-        draft.put("store_file", STORE_FILE, origin, advice, secret=url)
-    else:
-        if username:
-            draft.decide(
-                given.place("redis-username"), "a Redis user without a password: write store by hand"
-            )
-        draft.put("store", f"{scheme}://{hosts}{path}", origin)
+        place = given.place("redis-password") or about
+        kept = isinstance(password, Elsewhere)
+        where = str(password) if kept else "the password of Redis"
+        advice = f"Put {where} into this file, as it is, readable for Nightporter only."
+        draft.put("store_password_file", PASSWORD_FILE, place, advice, secret="" if kept else password)
     if given.text("redis-ca-path") and not draft.put(
         "store_ca_file", given.text("redis-ca-path"), given.place("redis-ca-path")
     ):

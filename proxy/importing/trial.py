@@ -12,6 +12,7 @@ import tomllib
 from typing import Any
 
 from proxy.config import read
+from proxy.config.registry import declared
 from proxy.errors import ConfigError
 from proxy.importing.draft import Draft, Line
 
@@ -44,16 +45,12 @@ def tried(text: str, draft: Draft) -> tuple[list[str], list[str]]:
 
 
 def _stand_in(content: dict[str, Any], line: Line, path: str, waits_for: list[str]) -> None:
-    key = line.key.removesuffix("_file")
     if os.path.exists(path) and not line.secret:
         return
     waits_for.append(path)
-    del content[line.key]
-    if key in _secrets():
+    group, _, name = line.key.rpartition(".")
+    table = content[group] if group else content
+    del table[name]
+    key = line.key.removesuffix("_file")
+    if key in declared() and declared()[key].has_file:
         content[key] = line.secret or _STAND_INS.get(key, "stand-in")
-
-
-def _secrets() -> set[str]:
-    from proxy.config.registry import declared
-
-    return {key for key, setting in declared().items() if setting.has_file}

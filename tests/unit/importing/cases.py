@@ -49,7 +49,9 @@ CASES = (
     Case("redis-single", ("redis-single.args",)),
     Case("alpha", ("alpha.cfg", "alpha.yaml"), 1),  # a parameter that people may choose
     Case("kubernetes", ("kubernetes.yaml",)),
-    Case("nginx-auth-request", ("nginx-auth-request.cfg",), 1),  # no app
+    Case("nginx-auth-request", ("nginx-auth-request.cfg",)),
+    Case("tls", ("tls.cfg",), 1),  # a rule for subdomains, and what is not understood
+    Case("compose", ("compose.yaml",), 1),  # no public address
     Case("static-upstreams", ("static-upstreams.cfg",), 1),  # a group restriction is gone
     Case("skip-auth", ("skip-auth.cfg",)),
 )
