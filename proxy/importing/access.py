@@ -89,8 +89,8 @@ def _addresses(given: Given, draft: Draft, profile: Profile) -> tuple[list[str],
         if profile.email_verified_claim != "email_verified":
             draft.decide(
                 about,
-                f"{profile.title} calls no address verified, so these rules match nobody: add the optional claim "
-                f"{profile.email_verified_claim} to the ID token, or write tenant: or group: rules",
+                f"{profile.title} calls no address verified, so these rules match nobody: add the optional "
+                f"claim {profile.email_verified_claim} to the ID token, or write tenant: or group: rules",
             )
         else:
             draft.changed(
