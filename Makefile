@@ -9,7 +9,7 @@ OPS := build/ops
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format docs lock bench bench-tools pressure profile fuzz clean test-tools test-ops image sbom chart
+.PHONY: help demo test lint format docs lock bench bench-tools bench-replicas bench-storm bench-redis-down bench-sessions bench-warm pressure profile fuzz clean test-tools test-ops image sbom chart
 
 help:
 	@echo "make demo    a provider, a sample app and Nightporter in front of it; prints the URL to visit"
@@ -25,6 +25,7 @@ help:
 	@echo "make pressure  10,000 idle connections, slow and stalled clients: memory, and who is closed"
 	@echo "make profile where the microseconds of a request go"
 	@echo "make fuzz    SECONDS=60: head parser, chunk reader, cookie opener against their oracles"
+	@echo "make bench-replicas   several replicas on Redis: storms, Redis away, 100,000 sessions, warm requests"
 	@echo "make clean   remove the environment and what tools left behind"
 
 demo: $(VENV)/.runtime
@@ -62,6 +63,20 @@ profile: $(VENV)/.test
 
 bench-tools:
 	@scripts/install-test-tools bench
+
+bench-replicas: bench-storm bench-redis-down bench-sessions bench-warm
+
+bench-storm: $(VENV)/.test test-tools
+	$(BIN)/python -m bench.storm $(ARGS)
+
+bench-redis-down: $(VENV)/.test test-tools
+	$(BIN)/python -m bench.redis_down $(ARGS)
+
+bench-sessions: $(VENV)/.test test-tools
+	$(BIN)/python -m bench.sessions $(ARGS)
+
+bench-warm: $(VENV)/.test test-tools
+	$(BIN)/python -m bench.warm $(ARGS)
 
 image:
 	@scripts/build-image $(TAGS)

@@ -457,6 +457,11 @@ class ScriptedOP:
         location = self._authorize(request).headers["Location"]
         return parse_qsl(urlsplit(location).query, keep_blank_values=True)
 
+    def expires_at(self, access_token: str) -> float:
+        """Until when an access token lives, on the OP's clock; 0 = it is none."""
+        made = self._by_at.get(access_token)
+        return made.access.get(access_token, 0.0) if made is not None else 0.0
+
     def access_token_works(self, token: str) -> bool:
         """What an app that asks the OP would find; the first use of a token counts (deferred)."""
         made = self._by_at.get(token)
