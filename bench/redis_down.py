@@ -10,7 +10,9 @@ What must hold for every single request meanwhile:
 - the same once that token is over: 503 with Retry-After
 - a session that its replica does not know: 503 with Retry-After
 - nobody is redirected to a sign-in, no cookie is cleared
-- within a second of Redis's return both are served again, and in the end nobody is signed out
+- a request that begins a second after Redis's return, or later, is served, and in the end nobody is
+  signed out. (A Redis that was started anew may have lost writes: for two seconds no tokens are renewed, so that
+  whoever remembers such a write can repeat it first. Requests with an expired token wait that long.)
 """
 
 from __future__ import annotations
@@ -167,12 +169,13 @@ def _judge(
         return [s for v in visitors for s in v.seen if s.began > gone and s.ended < returned]
 
     def back(visitors: list[Visitor]) -> float:
-        """When everybody was served and stayed so, seconds after the return."""
-        bad = [s.began for v in visitors for s in v.seen if s.status != 200 and s.ended > returned]
-        served = [min(s.ended for s in v.seen if s.status == 200 and s.began >= max([returned, *(b for b in bad)]))
-                  if any(s.status == 200 and s.began >= max([returned, *bad]) for s in v.seen) else float("inf")
-                  for v in visitors]  # fmt: skip
-        return max(served) - returned
+        """Requests that begin this long after the return, or later, are all served."""
+        refused = [s.began - returned for v in visitors for s in v.seen if s.status != 200]
+        return max(0.0, max(refused, default=0.0))
+
+    def waited(visitors: list[Visitor]) -> float:
+        """The longest that a request took which began after the return."""
+        return max((s.ended - s.began for v in visitors for s in v.seen if s.began >= returned), default=0.0)
 
     during = meanwhile(known)
     live = [s for s in during if s.ended < s.token_until - EDGE_S]
@@ -199,10 +202,11 @@ def _judge(
     for name, group in (("live", live), ("unknown", unknown)):
         if not group:
             report.failed.append(f"{how}: no request of the kind {name!r} was made")
+    patience = max((s.ended - s.began for s in live), default=0.0)
     slowest = max((s.ended - s.began for s in unknown), default=0.0)
     return [
         how, len(live), unserved, len(over) + len(unknown), uncalm, redirects + cookies,
-        f"{slowest:.1f} s", f"{recovery:.2f} s", signed_out,
+        f"{patience:.2f} s", f"{slowest:.1f} s", f"{recovery:.2f} s", f"{waited([*known, *strangers]):.1f} s", signed_out,
     ]  # fmt: skip
 
 
@@ -229,8 +233,10 @@ def run(*, short: bool = False) -> Report:
             "to be calmed",
             "not calmed",
             "redirects, cookies",
+            "slowest live",
             "slowest 503",
-            "recovery",
+            "refused after",
+            "waited after",
             "signed out",
         ],
         rows,

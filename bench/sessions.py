@@ -46,16 +46,16 @@ def session(n: int, now: float) -> Made:
         "openid profile email offline_access",
         now,
         now + 300,
-        "https://login.example.com/realms/main",
-        "my-app",
+        "https://sso.corp.example.net/auth/realms/staff",
+        "3f1c9d52-intranet",
     )
     assert len(tokens.access_token) + len(tokens.refresh_token) + len(tokens.id_token) == TOKEN_BYTES
     identity = Identity(
-        "https://login.example.com/realms/main",
+        "https://sso.corp.example.net/auth/realms/staff",
         f"user-{n}",
-        f"user-{n}@example.com",
+        f"user-{n}@corp.example.net",
         preferred_username=f"user-{n}",
-        groups=("staff", "blue"),
+        groups=("payroll", "floor-3"),
     )
     record = Record(
         gen=gen,
@@ -104,7 +104,10 @@ async def fill_and_read(report: Report, redis: RedisServer, count: int) -> None:
             nonlocal wrong
             key, seal, record = each
             found = (await store.read(key)).record
-            if found != record or open_tokens(seal, found).issuer != "https://login.example.com/realms/main":
+            if (
+                found != record
+                or open_tokens(seal, found).issuer != "https://sso.corp.example.net/auth/realms/staff"
+            ):
                 wrong += 1
 
         began, before = time.monotonic(), cpu_s()

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -41,10 +42,11 @@ class Stage:
         op = ScriptedOP()
         op.rotation = Rotation("family_revoke")
         op.old_at_dies = True
-        self.life_s = 2.0 + 2 * takes_s
+        self.life_s = 6.0 + 2 * takes_s
         self.house = House(home, replicas=replicas, store=redis.url, op=op, life_s=self.life_s)
         self.op = op
         self.all = tuple(range(replicas))
+        self.reasons: list[str] = []
         self.people = [self.house.somebody(f"user-{n}") for n in range(PEOPLE)]
         self.slow = Script(reply_delay_s=takes_s)  # processed at once, answered late: the worst order
 
@@ -59,14 +61,24 @@ class Stage:
         return len(self.op.refreshes())
 
     def lost(self, replicas: Sequence[int] | None = None) -> int:
-        """People who are signed out now, asked at the next expiry."""
+        """People who are signed out, found out at the next expiry; why is in `reasons`."""
+        replicas = replicas or self.all
         self.op.always.clear()
         self.expire()
-        replies = burst(self.people, PEOPLE * 2, replicas=replicas or self.all)
-        late = [n for n, reply in enumerate(replies) if reply.status == 503]
-        if late:  # not answered, not refused: asked again, as a browser does
-            until(lambda: all(self.people[n % PEOPLE].get("/again").status != 503 for n in late), 200)
-        return sum(person.get("/after", replica=self.all[-1]).status != 200 for person in self.people)
+        burst(self.people, PEOPLE * 2, replicas=replicas)
+        count = 0
+        for person in self.people:
+            last: list[Reply] = []
+
+            def decided(person: Browser = person, last: list[Reply] = last) -> bool:
+                last.append(person.get("/after", replica=replicas[-1]))
+                return last[-1].status != 503  # not answered and not refused: asked again, as a browser does
+
+            until(decided, 200)
+            if last[-1].status != 200:
+                count += 1
+                self.reasons.append(str(last[-1].json.get("reason")))
+        return count
 
     def wrong(self, replies: Sequence[Reply]) -> int:
         """Answers that are none, or somebody else's."""
@@ -99,6 +111,7 @@ def storms(report: Report, at: Stage, count: int, name: str) -> list[object]:
         slowest = max(slowest, time.monotonic() - began)
         calls += at.calls() - before
         wrong += at.wrong(replies)
+        at.reasons += [str(reply.json.get("reason")) for reply in replies if reply.status != 200]
     lost = at.lost()
     report.bound(f"{name}: token calls", calls, PEOPLE * count, exactly=True)
     report.bound(f"{name}: wrong answers", wrong, 0)
@@ -179,6 +192,8 @@ def run(*, short: bool = False) -> Report:
                 if not short:
                     rows.append(kill(report, at, f"{label}: kill"))
                     rows.append(storms(report, at, 1, f"{label}: storm after the kill"))
+                if at.reasons:
+                    print(f"{label}: not served because {dict(Counter(at.reasons))}")
     report.table(
         ["", "requests", "not 200", "token calls", "invalid_grant", "lost at next expiry", "slowest storm"],
         rows,

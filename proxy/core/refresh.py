@@ -193,7 +193,8 @@ class Attempt:
             self._store_tries += 1
             if self._store_tries <= 2:
                 return Wait(0.2 * self._store_tries)
-            return self._done(Kept(self._outcome(OutcomeKind.TRANSIENT, "store_unavailable", now, now + 1.0)))
+            # Not for long: once the store is back, nobody is to be sent away any more.
+            return self._done(Kept(self._outcome(OutcomeKind.TRANSIENT, "store_unavailable", now, now + 0.2)))
         if isinstance(event, Woke):
             return Acquire(self._record.gen, self._record.rt)
         return None

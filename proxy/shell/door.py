@@ -115,20 +115,31 @@ class FrontDoor:
         return self._open(head, route, origin)
 
     async def _open(self, head: Head, route: Route, origin: Origin) -> Verdict:
+        if self._sessions.store_away_since is not None:
+            # A store that does not answer costs a known session no time: it is asked behind the request.
+            known = self._bridge(head, origin)
+            if known is not None and self._sessions.look(origin, head.cookie):
+                return self._bridged(head, route, known)
         try:
             session = await self._sessions.opened(origin, head.cookie)
         except StoreUnavailable:
-            session = self._sessions.remembered(origin, head.cookie)
-            alive = session is not None and self._time.now() < session.tokens.expires_at
-            if session is None or not alive or not self._sessions.bridgeable(session):
-                if route is Route.PUBLIC:
-                    return Forward()
-                return self._unavailable(head, 2, "store_unavailable")
-            return self._bridged(head, route, session)
+            known = self._bridge(head, origin)
+            if known is not None:
+                return self._bridged(head, route, known)
+            if route is Route.PUBLIC:
+                return Forward()
+            return self._unavailable(head, 2, "store_unavailable")
         if isinstance(session, str):
             return self._without_session(head, route, session)
         verdict = self._with_session(head, route, session)
         return verdict if isinstance(verdict, (Forward, Answer, Pages)) else await verdict
+
+    def _bridge(self, head: Head, origin: Origin) -> OpenSession | None:
+        """The known session with a live token that may go on although the store is away."""
+        session = self._sessions.remembered(origin, head.cookie)
+        if session is None or self._time.now() >= session.tokens.expires_at:
+            return None
+        return session if self._sessions.bridgeable(session) else None
 
     def _bridged(self, head: Head, route: Route, session: OpenSession) -> Verdict:
         """The store is away: a session that we know, with a live token, goes on."""

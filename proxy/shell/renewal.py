@@ -178,10 +178,15 @@ class Renewal:
             case steps.Peek():
                 return await self._peek(step)
             case steps.Wait():
-                if step.announce is not None and not self._told:
+                if step.announce is None:
+                    await asyncio.sleep(step.for_s)
+                    return steps.Woke()
+                self._changed.clear()  # the write that just failed has set it
+                if not self._told:
                     self._told = True
                     await self._announce(step.announce)
-                await asyncio.sleep(step.for_s)
+                with contextlib.suppress(TimeoutError):  # a store that is back says so
+                    await asyncio.wait_for(self._changed.wait(), step.for_s)
                 return steps.Woke()
             case steps.Revoke():
                 return await self._revoke(step)

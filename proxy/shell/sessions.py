@@ -41,6 +41,9 @@ log = logging.getLogger("nightporter.session")
 TOUCH_S = 60.0
 """Activity is written at most this often."""
 
+LOOK_S = 1.0
+"""A store that failed so lately is asked beside the requests of known sessions, not before them."""
+
 UNKNOWN = "session_unknown"
 """The reason where a cookie opens nothing, or leads to no record."""
 
@@ -183,6 +186,7 @@ class Sessions:
         self._refused: dict[str, str] = {}  # over, and the store does not say so yet
         self._bytes = 0
         self.store_away_since: float | None = None
+        self._failed_at = float("-inf")
         self.coherence = store.coherence
         # Told of sessions that a mark of the operator's ended, with their tokens open.
         self.ended_outside: Callable[[OpenSession], None] = lambda session: None
@@ -267,9 +271,7 @@ class Sessions:
             return session
         reading = self._reading.get(value)
         if reading is None:
-            reading = asyncio.get_running_loop().create_task(self._read(origin, value))
-            self._reading[value] = reading
-            reading.add_done_callback(lambda _: self._reading.pop(value, None))
+            reading = self._begin_reading(origin, value)
         found = await asyncio.shield(reading)
         if isinstance(found, str):
             return found
@@ -287,6 +289,27 @@ class Sessions:
         """Whether an unreadable store may be bridged with this entry for now."""
         age = self._clock.monotonic() - session.read_at
         return not session.gone and age < self._policy.stale_s + self._policy.ttl_s
+
+    def look(self, origin: Origin, cookie: bytes) -> bool:
+        """Look for a store that did not answer lately, without waiting for it.
+
+        Returns:
+            False if it answers, as far as is known: the request had better ask it.
+        """
+        value = cookies.one(cookie, origin.names.session)
+        if value is None or self.store_away_since is None:
+            return False
+        if value not in self._reading:
+            if self._clock.monotonic() - self._failed_at > LOOK_S:
+                return False
+            self._begin_reading(origin, value).add_done_callback(_noticed)
+        return True
+
+    def _begin_reading(self, origin: Origin, value: bytes) -> asyncio.Task[OpenSession | str]:
+        reading = asyncio.get_running_loop().create_task(self._read(origin, value))
+        self._reading[value] = reading
+        reading.add_done_callback(lambda _: self._reading.pop(value, None))
+        return reading
 
     async def _read(self, origin: Origin, value: bytes) -> OpenSession | str:
         try:
@@ -310,6 +333,7 @@ class Sessions:
                 session.stale = True
             self._quiet.pop(value, None)
             self.store_away_since = self.store_away_since or began
+            self._failed_at = self._clock.monotonic()
             raise
         heard = self._quiet.pop(value, "") != key and session is None
         self.store_away_since = None
@@ -659,3 +683,9 @@ class Sessions:
 
 def _nothing() -> None:
     """There is nothing left to end."""
+
+
+def _noticed(reading: asyncio.Task[OpenSession | str]) -> None:
+    """Nobody may have waited for it; its failure is in `store_away_since`."""
+    if not reading.cancelled():
+        reading.exception()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from proxy.core.answers import Snapshot
 from proxy.core.breaker import Breaker
 from proxy.core.gate import Answer, Forward, Pages, Verdict
 from proxy.core.identity import ClaimRules, refreshed_identity
@@ -308,6 +309,38 @@ def test_d6_a_store_that_is_away_is_503_for_strangers_and_nothing_for_the_known(
         assert not any(name == b"Set-Cookie" for name, _ in answer.headers)
         house.store.away = False
         assert isinstance(await house.ask(unknown), Forward)
+
+    run_virtual(main)
+
+
+def test_d5_d10_a_silent_store_keeps_a_known_session_waiting_once() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        house = House(loop)
+        known = await house.sign_in()
+        await house.ask(known)
+        reads = house.store.read
+
+        async def silent(key: str) -> Snapshot:
+            await asyncio.sleep(2.0)
+            raise StoreUnavailable("Redis did not answer within 2 s")
+
+        house.store.read = silent  # type: ignore[method-assign]
+        await asyncio.sleep(31)
+        waits: list[float] = []
+        for _ in range(6):
+            began = loop.time()
+            assert isinstance(await house.ask(known), Forward)
+            waits.append(loop.time() - began)
+            await asyncio.sleep(0.5)
+        assert waits == [2.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+        await asyncio.sleep(30)
+        began = loop.time()  # nobody has looked for long: it may be back, and may know of a sign-out
+        assert isinstance(await house.ask(known), Forward)
+        assert loop.time() - began == 2.0
+        house.store.read = reads  # type: ignore[method-assign]
+        await house.ask(known)
+        await asyncio.sleep(0.1)
+        assert house.sessions.store_away_since is None
 
     run_virtual(main)
 
