@@ -119,10 +119,11 @@ class Aftercare:
         before = self._identity(subject)
         claims: dict[str, Any] | None = None
         if result.id_token and before is not None:
-            try:
-                claims = await self._checked(result, before)
-            except IdTokenRejected as error:
-                return await self._mismatch(subject, result.tokens, error)
+            with self._sessions.unjudged(subject.key):
+                try:
+                    claims = await self._checked(result, before)
+                except IdTokenRejected as error:
+                    return await self._mismatch(subject, result.tokens, error)
         if isinstance(result, steps.Refreshed):
             self._adopt(subject, result.record)
             if before is not None:

@@ -9,8 +9,9 @@ with a cookie that opened the record (or is byte for byte one that did).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -183,6 +184,7 @@ class Sessions:
         self._by_key: dict[str, OpenSession] = {}
         self._reading: dict[bytes, asyncio.Task[OpenSession | str]] = {}
         self._quiet: dict[bytes, str] = {}  # being read for the first time: no word of a change came yet
+        self._unjudged: set[str] = set()  # their new tokens are stored and being checked
         self._refused: dict[str, str] = {}  # over, and the store does not say so yet
         self._bytes = 0
         self.store_away_since: float | None = None
@@ -356,6 +358,11 @@ class Sessions:
             if session is not None:
                 self.drop(session, why)
             return UNKNOWN if why == Ended.ABSENT else why
+        if session is not None and key in self._unjudged:
+            # The record holds tokens that nobody has looked at. The ones before go on while they live;
+            # whoever finds them expired joins the renewal, and hears what became of it.
+            session.stale = True
+            return session
         record = snapshot.record
         assert record is not None
         try:
@@ -644,6 +651,15 @@ class Sessions:
         session.gone = reason
         self._forget(session)
         self.close_streams(session)
+
+    @contextlib.contextmanager
+    def unjudged(self, key: str) -> Generator[None]:
+        """While this lasts, no request here takes a session's new tokens from the store."""
+        self._unjudged.add(key)
+        try:
+            yield
+        finally:
+            self._unjudged.discard(key)
 
     def refuse(self, key: str, reason: str) -> None:
         """A session is over from now on, although the store cannot say so yet."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from proxy.shell.aftercare import USERINFO_TRIES
 from tests.op.scripted import Gate, Script
 from tests.scenarios.house import Browser, House, until
 
@@ -57,10 +58,10 @@ def test_b2_b3_b4_b6_a_failing_userinfo_is_retried_a_little_and_costs_no_further
             asked, called = op.hits["userinfo"], len(op.refreshes())
             op.always["userinfo"] = script
             assert ada.get("/a").user == "ada-1", name
-            failures += 3  # tried three times, then given up
+            failures += USERINFO_TRIES  # then it is given up
             until(lambda n=failures: len(house.replica.events("userinfo_failed")) >= n)
             # A GET whose connection broke, or was kept for too long, is sent once more.
-            assert 3 <= op.hits["userinfo"] - asked <= 6, name
+            assert USERINFO_TRIES <= op.hits["userinfo"] - asked <= 2 * USERINFO_TRIES, name
             del op.always["userinfo"]
             healthy(house, ada, called + 1)
 
@@ -72,7 +73,7 @@ def test_b2_a_userinfo_that_never_answers_is_given_up(tmp_path: Path) -> None:
         never = Gate()
         house.op.always["userinfo"] = Script(before=never)
         until(lambda: ada.get("/a").status == 200)
-        until(lambda: len(house.replica.events("userinfo_failed")) == 3)
+        until(lambda: len(house.replica.events("userinfo_failed")) == USERINFO_TRIES)
         never.open()
         del house.op.always["userinfo"]
         healthy(house, ada, 1)

@@ -91,6 +91,7 @@ class IdentityOP(ModelOP):
         super().__init__()
         self.id_token = ""
         self.reject = ""
+        self.check_takes_s = 0.0
         self.claims: dict[str, Any] = {"sub": "ada"}
         self.userinfo_fails = 0
         self.userinfo_calls = 0
@@ -103,6 +104,7 @@ class IdentityOP(ModelOP):
         return RawReply(200, {}, json.dumps(body).encode())
 
     async def verify_id_token(self, raw: str, **more: Any) -> dict[str, Any]:
+        await asyncio.sleep(self.check_takes_s)
         if self.reject == "away":
             raise OPUnavailable("jwks")
         if self.reject:
@@ -384,6 +386,44 @@ def test_f20_an_ended_session_stays_ended_while_the_store_cannot_write_it_down(c
         await house.settled()
         assert isinstance(await house.ask(cookie), Answer)
         assert house.op.revoked == ["rt1"]
+
+    run_virtual(main)
+
+
+def test_f20_nobody_is_given_tokens_whose_id_token_is_still_being_checked() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        house = House(loop)
+        cookie = await house.sign_in()
+        await house.ask(cookie)
+        house.op.id_token, house.op.reject, house.op.check_takes_s = "idt1", "sub", 2.0
+        await asyncio.sleep(301)
+        first = asyncio.ensure_future(house.ask(cookie))
+        await asyncio.sleep(1)  # the new tokens are stored, and being checked
+        assert house.op.calls == 1
+        for answer in await asyncio.gather(first, *(house.ask(cookie) for _ in range(20))):
+            assert isinstance(answer, Answer)
+            assert answer.status == 401
+
+    run_virtual(main)
+
+
+def test_f25_a_check_that_takes_its_time_makes_nobody_wait_whose_token_is_alive() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        house = House(loop)
+        cookie = await house.sign_in()
+        house.op.id_token, house.op.check_takes_s = "idt1", 5.0
+        await asyncio.sleep(270)
+        await house.ask(cookie)
+        await asyncio.sleep(1)
+        began = loop.time()
+        verdict = await house.ask(cookie)
+        assert isinstance(verdict, Forward)
+        assert b"at0" in verdict.identity
+        assert loop.time() == began
+        await asyncio.sleep(5)
+        verdict = await house.ask(cookie)
+        assert isinstance(verdict, Forward)
+        assert b"at1" in verdict.identity
 
     run_virtual(main)
 
