@@ -10,6 +10,5 @@ if there then
 end
 local m = cmsgpack.unpack(ARGV[4])
 m.n = m.n or {}
-redis.call('DEL', KEY)
 save(m, 't', ARGV[5], 'w', ARGV[6])
 return {'created', text(NOW), 0}
