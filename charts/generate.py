@@ -79,6 +79,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "configIn": {"enum": ["configMap", "environment"]},
     "ports.http": PORT,
     "ports.operations": PORT,
+    "ports.auth": PORT,
     "journal.sizeLimit": QUANTITY,
     "drain.sleepSeconds": {"type": "integer", "minimum": 1, "maximum": 300},
     "secrets.extra": {
@@ -124,6 +125,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "ingress.hosts": STRINGS,
     "ingress.paths": {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": "^/"}},
     "httpRoute.hostnames": STRINGS,
+    "httpRoute.path": {"type": "string", "pattern": "^/"},
     "httpRoute.parentRefs": NAMED,
     "networkPolicy.egress.opPorts": {"type": "array", "items": PORT},
     "networkPolicy.egress.storePorts": {"type": "array", "items": PORT},
@@ -139,6 +141,9 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "dnsPolicy": {"enum": ["", "ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]},
     "topologySpreadConstraints": {"type": "array", "items": {"type": "object", "required": ["topologyKey"]}},
 }
+CHART_SETS = ("listen", "operations_listen", "forward_auth.listen")
+"""Settings that follow from the ports, and so are no part of `config`."""
+
 OPEN_OBJECTS = {
     *("resources", "securityContext", "podSecurityContext", "affinity", "dnsConfig", "strategy"),
     *("probes.startup", "probes.liveness", "probes.readiness", "journal.volume", "service.spec"),
@@ -157,7 +162,7 @@ def config_schema() -> dict[str, Any]:
             content = table.get(name)
             if content is None or (table is tables[0]) == bool(setting.group):
                 continue
-            if setting.kind == "secret" or setting.key in ("listen", "operations_listen"):
+            if setting.kind == "secret" or setting.key in CHART_SETS:
                 del table[name]
             elif setting.kind == "url":
                 content["pattern"] = "^[^@]*$"

@@ -219,3 +219,46 @@ def test_selectors_and_names_are_the_ones_of_the_first_version() -> None:
         ("Service", "app-nightporter-operations"),
         ("ServiceAccount", "app-nightporter"),
     }
+
+
+FORWARD_AUTH = sorted((generate.ROOT / "charts/examples").glob("forward-auth-*"))
+
+
+@pytest.mark.parametrize("path", FORWARD_AUTH, ids=lambda path: path.name)
+def test_an_engine_passes_on_every_header_that_we_set_and_the_cookies_without_ours(path: Any) -> None:
+    values = generate.yaml.safe_load((path / "values.yaml").read_text())
+    found = manifests(values)
+    said = generate.yaml.safe_dump_all(found).lower()
+    if path.name.endswith("istio"):  # there the mesh's own configuration does it
+        said = (path / "README.md").read_text().lower()
+    for name in ("user", "email", "preferred-username", "groups", "access-token"):
+        assert f"x-forwarded-{name}" in said
+    assert "cookie" in said
+    assert one(found, "Service", "-auth")["spec"]["ports"][0]["port"] == 4182
+    container = ours(pod_specs(found)[0])
+    env = {each["name"]: each["value"] for each in container["env"]}
+    assert env["NIGHTPORTER_FORWARD_AUTH_LISTEN"] == "0.0.0.0:4182"
+
+
+def test_nobody_but_the_engine_may_ask() -> None:
+    values = generate.yaml.safe_load((FORWARD_AUTH[0] / "values.yaml").read_text())
+    rules = one(manifests(values), "NetworkPolicy")["spec"]["ingress"]
+    asking = [rule for rule in rules if rule["ports"][0]["port"] == 4182]
+    assert len(asking) == 1
+    assert asking[0]["from"] == values["networkPolicy"]["authFrom"]
+    with pytest.raises(generate.helm_python.HelmError, match="authFrom is empty"):
+        manifests({**values, "networkPolicy": {"enabled": True}})
+
+
+def test_without_forward_auth_its_listener_is_closed() -> None:
+    found = manifests(minimal())
+    assert not [each for each in found if each["metadata"]["name"].endswith("-auth")]
+    assert "FORWARD_AUTH" not in str(ours(pod_specs(found)[0])["env"])
+
+
+def test_every_example_is_explained_and_listed() -> None:
+    listed = (generate.ROOT / "charts/examples/README.md").read_text()
+    for path in (generate.ROOT / "charts/examples").iterdir():
+        if path.is_dir():
+            assert (path / "README.md").read_text().startswith("# ")
+            assert f"]({path.name}/README.md)" in listed

@@ -16,16 +16,8 @@ VERSIONS = [f"1.{minor}" for minor in range(30, 38)]
 
 # Kinds of others, whose schemas are not Kubernetes': the golden manifests are their check.
 FOREIGN = {
-    *(
-        "HTTPRoute",
-        "ServiceMonitor",
-        "PodMonitor",
-        "PrometheusRule",
-        "Gateway",
-        "SecurityPolicy",
-        "Middleware",
-    ),
-    *("IngressRoute", "AuthorizationPolicy", "BackendTrafficPolicy", "ReferenceGrant", "Backend"),
+    *("HTTPRoute", "ServiceMonitor", "PodMonitor", "PrometheusRule"),
+    *("AuthorizationPolicy", "EnvoyFilter", "IngressRoute", "Middleware", "SecurityPolicy"),
 }
 # Not in every version of Kubernetes.
 SINCE = {"MutatingAdmissionPolicy": 34, "MutatingAdmissionPolicyBinding": 34}

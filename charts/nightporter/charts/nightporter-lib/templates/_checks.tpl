@@ -89,7 +89,11 @@ yes
 {{- if not (include "nightporter.given" (dict "values" $values "key" "public_url")) -}}
 {{- $problems = append $problems "config.public_url is not set: write the address people type, e.g. https://app.example.com" -}}
 {{- end -}}
-{{- if not (include "nightporter.given" (dict "values" $values "key" "upstream")) -}}
+{{- if $values.forwardAuth.enabled -}}
+{{- if not (dig "forward_auth" "engine" "" $values.config) -}}
+{{- $problems = append $problems "forwardAuth.enabled without an engine: write config.forward_auth.engine" -}}
+{{- end -}}
+{{- else if not (or $values.config.upstreams (include "nightporter.given" (dict "values" $values "key" "upstream"))) -}}
 {{- $problems = append $problems "config.upstream is not set: write the app's address, e.g. http://127.0.0.1:9000 or http://my-app:80" -}}
 {{- end -}}
 {{- if not (or (hasKey $files "store-url") (include "nightporter.given" (dict "values" $values "key" "store"))) -}}

@@ -18,6 +18,11 @@ ports:
   - name: np-operations
     containerPort: {{ $values.ports.operations }}
     protocol: TCP
+  {{- if $values.forwardAuth.enabled }}
+  - name: np-auth
+    containerPort: {{ $values.ports.auth }}
+    protocol: TCP
+  {{- end }}
 env:
   {{- if eq $values.configIn "environment" }}
   {{- include "nightporter.environment" . | nindent 2 }}
@@ -29,6 +34,10 @@ env:
     value: {{ printf "%s:%d" $values.ports.address (int $values.ports.http) | quote }}
   - name: NIGHTPORTER_OPERATIONS_LISTEN
     value: {{ printf "%s:%d" $values.ports.address (int $values.ports.operations) | quote }}
+  {{- if $values.forwardAuth.enabled }}
+  - name: NIGHTPORTER_FORWARD_AUTH_LISTEN
+    value: {{ printf "%s:%d" $values.ports.address (int $values.ports.auth) | quote }}
+  {{- end }}
   {{- range $path, $variable := dict "client-secret" "CLIENT_SECRET" "client-key" "CLIENT_KEY" "cookie-keys" "COOKIE_KEYS" "store-url" "STORE" "store-password" "STORE_PASSWORD" "sentinel-password" "STORE_SENTINEL_PASSWORD" "store-ca" "STORE_CA" "store-cert" "STORE_CERT" "store-key" "STORE_KEY" }}
   {{- if hasKey $files $path }}
   - name: NIGHTPORTER_{{ $variable }}_FILE
