@@ -6,19 +6,22 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from proxy import wiring
 from proxy.app import Parts, join, open_base, pages
 from proxy.config import Loaded, Settings
 from proxy.config.changes import NEEDS_RESTART, changed, kept
+from proxy.config.grammar import Address
 from proxy.config.keys import key_file
 from proxy.core.headers import Trusted
 from proxy.core.timing import backoff_s
 from proxy.errors import ConfigError, ProxyError, StoreUnavailable
 from proxy.shell.announcer import Announcer
 from proxy.shell.auth_door import AuthDoor, Engine
+from proxy.shell.crew import Crew, path_of
 from proxy.shell.health_door import Door, with_probes
 from proxy.shell.journal import Journal
 from proxy.shell.listening import bound
@@ -28,6 +31,7 @@ from proxy.shell.path_metrics import families
 from proxy.shell.server import Server
 from proxy.shell.telemetry import set_up_logging
 from proxy.shell.watch import Watch
+from proxy.workers import Share, Supervisor
 
 log = logging.getLogger("nightporter")
 
@@ -61,8 +65,23 @@ def serve(read: Callable[[], Loaded]) -> int:
     loaded = read()
     set_up_logging(loaded.settings.log_level)
     _warn(loaded)
+    if loaded.settings.workers > 1:
+        return Supervisor(loaded.settings, lambda share: _worker(read, share)).run()
     try:
         return uvloop.run(_serve(loaded, read))
+    except ConfigError:
+        raise
+    except ProxyError as error:
+        log.error("cannot_start", extra={"detail": error.detail or error.message})
+        return 1
+
+
+def _worker(read: Callable[[], Loaded], share: Share) -> int:
+    import uvloop
+
+    loaded = read()  # a worker that takes another's place takes over what changed
+    try:
+        return uvloop.run(_serve(loaded, read, share))
     except ConfigError:
         raise
     except ProxyError as error:
@@ -75,13 +94,13 @@ def _warn(loaded: Loaded) -> None:
         log.warning("configuration", extra={"detail": warning})
 
 
-async def _serve(loaded: Loaded, read: Callable[[], Loaded]) -> int:
+async def _serve(loaded: Loaded, read: Callable[[], Loaded], share: Share | None = None) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     base = await open_base(loaded.settings)
-    service = Service(join(loaded.settings, base))
+    service = Service(join(loaded.settings, base), share)
     reloads = Reloads(service, loaded, read)
     loop.add_signal_handler(signal.SIGHUP, reloads.watch.ask)
     await service.start()
@@ -148,13 +167,15 @@ class Service:
 
     Args:
         parts: joined.
+        share: what several workers have in common; None = this is the only process.
 
     Attributes:
         parts: as the configuration is now.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, share: Share | None = None) -> None:
         self.parts = parts
+        self._share = share
         self._ready = False
         settings, telemetry = parts.settings, parts.base.telemetry
         policy = wiring.header_policy(settings)
@@ -170,17 +191,12 @@ class Service:
             trusted=Trusted(settings.trusted_proxies),
             on_done=telemetry.request,
         )
-        self._operations = Server(
-            OperationsDoor(
-                ready=lambda: self._ready,
-                alive=lambda: telemetry.lag_s < LAG_ALIVE_S,
-                away=self._away,
-                scrape=telemetry.scrape,
-                app=self._app_accepts,
-                let_go=self._front.let_go,
-            ),
-            policy,
-        )
+        self._crew: Server | None = None
+        scrape: Callable[[], bytes | Awaitable[bytes]] = telemetry.scrape
+        if share is not None:
+            self._crew = Server(self._operations_door(telemetry.scrape), policy)
+            scrape = Crew(share.crew_dir, share.number, telemetry.scrape).scrape
+        self._operations = Server(self._operations_door(scrape), policy)
         self._auth: Server | None = None
         if settings.forward_auth.listen:
             self._auth = Server(
@@ -221,6 +237,17 @@ class Service:
         settings = parts.settings
         return with_probes(parts.front, settings.ping_path, settings.ready_path, lambda: self._ready)
 
+    def _operations_door(self, scrape: Callable[[], bytes | Awaitable[bytes]]) -> OperationsDoor:
+        telemetry = self.parts.base.telemetry
+        return OperationsDoor(
+            ready=lambda: self._ready,
+            alive=lambda: telemetry.lag_s < LAG_ALIVE_S,
+            away=self._away,
+            scrape=scrape,
+            app=self._app_accepts,
+            let_go=self._front.let_go,
+        )
+
     @staticmethod
     def _auth_door(parts: Parts) -> AuthDoor:
         names = wiring.identity_headers(parts.settings).all_names
@@ -238,16 +265,13 @@ class Service:
         if base.journal is not None:
             base.background.spawn("journal", self._replay(base.journal))
         await self._first_word()
-        front, operations = settings.listen_address, settings.operations_address
-        await self._operations.start(
-            [bound("operations_listen", host=operations.host, port=operations.port, path=operations.path)]
-        )
+        await self._operations.start([self._socket("operations_listen", settings.operations_address)])
+        if self._crew is not None and self._share is not None:
+            path = path_of(self._share.crew_dir, self._share.number)
+            await self._crew.start([bound("workers", host="", port=0, path=path)])
         if self._auth is not None:
-            auth = settings.forward_auth_address
-            await self._auth.start(
-                [bound("forward_auth.listen", host=auth.host, port=auth.port, path=auth.path)]
-            )
-        await self._front.start([bound("listen", host=front.host, port=front.port, path=front.path)])
+            await self._auth.start([self._socket("forward_auth.listen", settings.forward_auth_address)])
+        await self._front.start([self._socket("listen", settings.listen_address)])
         loop = asyncio.get_running_loop()
         self._running = [
             loop.create_task(base.telemetry.watch_lag()),
@@ -257,7 +281,14 @@ class Service:
         gc.collect()
         gc.freeze()  # what is here now stays: no later collection walks it again
         self._ready = True
+        if self._share is not None:
+            self._share.tell_ready()
         log.info("ready", extra={"listen": settings.listen, "public_url": settings.public_url})
+
+    def _socket(self, setting: str, address: Address) -> socket.socket:
+        if self._share is not None:
+            return self._share.sockets[setting]
+        return bound(setting, host=address.host, port=address.port, path=address.path)
 
     async def _first_word(self) -> None:
         """Learn which cookie keys the other replicas open, before the first cookie is sealed."""
@@ -311,6 +342,8 @@ class Service:
         parts, base, timeout_s = self.parts, self.parts.base, self.settings.timeouts.drain_s
         self._ready = False
         log.info("draining")
+        if self._share is not None:  # probes go to those who stay
+            self._operations.stop_listening()
         began = time.monotonic()
         draining = [self._front, *([self._auth] if self._auth is not None else [])]
         await asyncio.gather(*(server.drain(timeout_s) for server in draining))
@@ -323,6 +356,8 @@ class Service:
             await provider.op.close()
         await base.store.close()
         self._operations.close()
+        if self._crew is not None:
+            self._crew.close()
         base.telemetry.flush()
         log.info("stopped", extra={"unfinished": lost})
 

@@ -44,7 +44,7 @@ class OperationsDoor:
         ready: Callable[[], bool],
         alive: Callable[[], bool],
         away: Callable[[], list[str]],
-        scrape: Callable[[], bytes],
+        scrape: Callable[[], bytes | Awaitable[bytes]],
         app: Callable[[], Awaitable[bool]],
         let_go: Callable[[], None],
     ) -> None:
@@ -70,10 +70,13 @@ class OperationsDoor:
                 self._let_go()
                 return self._state("ready", self._ready())
             case b"/metrics":
-                fields = [(b"Content-Type", b"text/plain; version=0.0.4; charset=utf-8")]
-                return Answer(200, fields, self._scrape(), "operations")
+                text = self._scrape()
+                return _figures(text) if isinstance(text, bytes) else self._collected(text)
             case _:
                 return Answer(404, [(b"Content-Type", b"text/plain")], b"not found\n", "operations")
+
+    async def _collected(self, waiting: Awaitable[bytes]) -> Verdict:
+        return _figures(await waiting)
 
     async def _ready_with_app(self) -> Verdict:
         return self._state("ready", self._ready() and await self._app())
@@ -82,3 +85,7 @@ class OperationsDoor:
         body = json.dumps({word: good, "away": self._away()}).encode() + b"\n"
         fields = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store")]
         return Answer(200 if good else 503, fields, body, "operations")
+
+
+def _figures(text: bytes) -> Answer:
+    return Answer(200, [(b"Content-Type", b"text/plain; version=0.0.4; charset=utf-8")], text, "operations")

@@ -215,7 +215,7 @@ class Server:
         site.draining = True
         if self._again is not None:
             self._again.cancel()
-        self._stop_listening()
+        self.stop_listening()
         for connection in list(site.connections):
             connection.drain()
         empty = asyncio.Event()
@@ -237,7 +237,7 @@ class Server:
 
     def close(self) -> None:
         """Cut everything, at once."""
-        self._stop_listening()
+        self.stop_listening()
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
@@ -248,7 +248,8 @@ class Server:
         for pool in self._pools():
             pool.close()
 
-    def _stop_listening(self) -> None:
+    def stop_listening(self) -> None:
+        """Accept no more; what is connected goes on."""
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
