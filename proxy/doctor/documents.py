@@ -7,7 +7,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from proxy.config import Settings
-from proxy.core.providers import Offline, Profile, Revocation
+from proxy.core.providers import GENERIC, Offline, Profile, Revocation
 from proxy.doctor.report import Finding, fail, ok, warn
 from proxy.guide import remedy
 
@@ -151,7 +151,22 @@ def asked_for(document: Document, settings: Settings, profile: Profile) -> Itera
     params = settings.authorize_params
     params = profile.authorize_params if params is None else params
     why = "Sessions without a refresh token end with their access token, mostly after an hour."
-    if profile.offline is Offline.SCOPE and "offline_access" not in scopes:
+    known = _words(document, "scopes_supported")
+    if (
+        profile.offline is Offline.SCOPE
+        and "offline_access" not in scopes
+        and profile is GENERIC
+        and known
+        and "offline_access" not in known
+    ):
+        # django-oauth-toolkit and Canaille give a refresh token with every code and know no such scope.
+        yield warn(
+            "config.refresh_token",
+            "cannot tell: offline_access is neither among the scopes nor among the announced ones",
+            "Sessions without a refresh token end with their access token.",
+            "`check --login` tells for certain. If there is none: " + remedy(profile.name, "refresh_token"),
+        )
+    elif profile.offline is Offline.SCOPE and "offline_access" not in scopes:
         yield fail(
             "config.refresh_token",
             "offline_access is not among the scopes",
@@ -170,7 +185,6 @@ def asked_for(document: Document, settings: Settings, profile: Profile) -> Itera
         )
     else:
         yield ok("config.refresh_token", _how(profile))
-    known = _words(document, "scopes_supported")
     refused = profile.offline in (Offline.PARAMETER,) and "offline_access" in scopes
     unknown = [scope for scope in scopes if known and scope not in known]
     if refused:

@@ -28,10 +28,14 @@ from proxy.core.token_reply import Issued, RawReply, Refused, judge
 from proxy.doctor.report import Finding, Fingerprints, fail, ok, warn
 from proxy.errors import IdTokenRejected, LoginError, OPRejected, ProxyError
 from proxy.guide import remedy
+from proxy.shell.aftercare import FORGIVEN
 from proxy.shell.op_client import OPClient, OPConfig
 
 HEADERS_BYTES = 8_000
 """Many apps and servers take 8 KiB of header fields in all."""
+
+SAME_SECOND_S = 1.2
+"""Keycloak compares whole seconds: a used token that comes back within the same one goes unseen."""
 
 Bring = Callable[[str, str], Awaitable[str]]
 """Shows an address to the person and brings back the one they returned to; told the redirect URI."""
@@ -258,10 +262,15 @@ class LoginCheck:
                         now=time.time(),
                     )
                 except IdTokenRejected as error:
-                    why = "Such a session is ended, because it may be somebody else's."
-                    fix = "Report it to the provider; compare clocks if it speaks of times."
-                    yield fail("login.refreshed_id_token", f"{error.code}: {error.detail}", why, fix)
-                    return
+                    if error.code in FORGIVEN:
+                        why = "Sessions go on; what the token says of the person is not taken over."
+                        fix = "Compare the clocks if it speaks of times; else report it to the provider."
+                        yield warn("login.refreshed_id_token", f"{error.code}: {error.detail}", why, fix)
+                    else:
+                        why = "Such a session is ended, because it may be somebody else's."
+                        fix = "Report it to the provider."
+                        yield fail("login.refreshed_id_token", f"{error.code}: {error.detail}", why, fix)
+                        return
             has = "with" if issued.id_token else "without"
             name = self._names.of(new) if grant.rotated else "the same refresh token"
             yield ok("login.refresh", f"refresh {count} works, {has} an ID token, {name}")
@@ -326,6 +335,7 @@ class LoginCheck:
 
     async def _reuse(self, grant: _Grant) -> AsyncIterator[Finding]:
         used, newest = grant.before, grant.refresh_token
+        await pause(SAME_SECOND_S)
         again = await self._refresh(used)
         if isinstance(again, Refused):
             alive = await self._refresh(newest)

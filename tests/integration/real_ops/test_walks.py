@@ -8,6 +8,7 @@ is the test's, so that no walk waits for a token to age.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +18,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from proxy.config import read
 from proxy.core.providers import PROFILES, Reuse
-from proxy.demo.visitor import NAVIGATION, forms
+from proxy.demo.visitor import NAVIGATION, Visitor, forms
+from proxy.doctor.report import Level
+from proxy.doctor.run import examine
 from tests.integration.real_ops.house import Person, Porter
 from tests.op.canaille_op import CanailleOP
 from tests.op.django_op import DjangoOP
@@ -430,3 +434,42 @@ def test_the_profile_expects_what_was_seen(place: Place) -> None:
     assert profile.reuse in safe[mode.old]
     assert profile.rotates in (None, mode.old is not Old.WORKS)
     assert profile.new_id_token in (None, mode.id_token_again)
+
+
+# A part of what the doctor says of a used refresh token.
+DOCTOR: dict[Old, str] = {
+    Old.WORKS: "works once more",  # Keycloak's refresh tokens are JWTs: another each time, and all good
+    Old.ONCE_MORE: "works once more",
+    Old.SAME_AGAIN: "gives the same successor again",
+    Old.REFUSED: "refused at once; the newest one lives on",
+    Old.ENDS_ALL: "the newest one dies with it",
+}
+
+
+def test_the_doctor_finds_what_the_table_says(place: Place) -> None:
+    visitor = Visitor()
+
+    def sign_in(url: str) -> str:
+        back = place.op.sign_in(visitor, visitor.get(url), "ben").redirect
+        assert back.startswith(place.porter.url + "/oauth2/callback")
+        return back
+
+    async def bring(url: str, redirect_uri: str) -> str:
+        return await asyncio.to_thread(sign_in, url)
+
+    settings = {
+        **place.op.settings,
+        "NIGHTPORTER_UPSTREAM": place.porter.app.url,
+        "NIGHTPORTER_PUBLIC_URL": place.porter.url,
+        "NIGHTPORTER_STORE": "memory:",
+        "NIGHTPORTER_COOKIE_KEYS": "A" * 43,
+    }
+    report = asyncio.run(examine(read(env=settings), bring, aggressive=True, grace_wait_s=0))
+    said = {finding.check: finding for finding in report.findings}
+    assert [each.check for each in report.findings if each.level is Level.FAIL] == []
+    for check in ("op.issuer", "op.jwks", "op.secret", "login", "login.refresh_token", "login.refresh"):
+        assert said[check].level is Level.OK, said[check]
+    assert DOCTOR[place.mode.old] in said["login.reuse"].what
+    if not place.mode.whole_seconds:
+        dies = "dies with the refresh" in said["login.old_access_token"].what
+        assert dies == place.mode.old_access_token_dies

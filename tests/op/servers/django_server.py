@@ -35,6 +35,7 @@ def configure(asked: dict[str, Any]) -> None:
     settings.configure(
         SECRET_KEY="for tests only",
         DEBUG=False,
+        DEBUG_PROPAGATE_EXCEPTIONS=True,  # so that they are in the log
         ALLOWED_HOSTS=["127.0.0.1"],
         ROOT_URLCONF="django_site",
         DATABASES={
