@@ -50,6 +50,7 @@ docs: $(VENV)/.runtime
 	@mkdir -p build
 	$(BIN)/nightporter config docs > build/configuration.md
 	mv build/configuration.md docs/configuration.md
+	$(BIN)/python -m proxy.importing.page docs/from-oauth2-proxy.md
 	$(BIN)/python -m proxy.guide docs/providers
 
 bench: bench-tools $(VENV)/.test

@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
         0 if Nightporter would start with the result and nobody has to decide anything, 1 if not, 2 if the
         source cannot be read.
     """
-    options = _parser().parse_args(argv)
+    options = _parser().parse_intermixed_args(argv)
     if not (options.files or options.env or options.env_file or options.args is not None):
         _parser().error("name a file, --env, --env-file or --args")
     try:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from proxy.config.registry import declared
 
+_CREDENTIALS = re.compile(r"(?<=//)[^/?#\s]*@")
+
 Plain = str | bool | float | tuple[str, ...] | dict[str, str]
 
 
@@ -64,6 +66,9 @@ class Draft:
         known = declared()
         if key not in known and not (key.endswith("_file") and key.removesuffix("_file") in known):
             return False
+        if isinstance(value, str) and _CREDENTIALS.search(value):
+            value = _CREDENTIALS.sub("", value)
+            self.decide(origin, "credentials in an address; they were cut out")
         self.lines[key] = Line(key, value, origin, advice, secret)
         return True
 
@@ -86,5 +91,5 @@ class Draft:
 
 def harmless(text: str) -> str:
     """A text that may stand in a comment: one line, visible characters, no credentials."""
-    text = re.sub(r"(?<=//)[^/?#\s]*@", "…@", text)
+    text = _CREDENTIALS.sub("…@", text)
     return "".join(char if char.isprintable() else "?" for char in text)

@@ -119,7 +119,7 @@ _TABLE = (
         config="oidc_enabled_signing_algs",
     ),
     _carried("oidc-groups-claim", "text", "groups_claim"),
-    _carried("oidc-email-claim", "text", "email_claim", "Where this version has that setting."),
+    _lost("oidc-email-claim", "text", "The address is read from the claim `email`.", "", "email"),
     _needless("user-id-claim", "text", "Deprecated there; a user is known by `sub`."),
     _lost(
         "oidc-audience-claim",
@@ -147,7 +147,7 @@ _TABLE = (
         False,
     ),
     _needless("insecure-oidc-skip-nonce", "flag", "The nonce is always checked."),
-    _lost("skip-claims-from-profile-url", "flag", 'Write `op.userinfo = "never"`.', False),
+    _carried("skip-claims-from-profile-url", "flag", "op.userinfo"),
     _lost("auth-request-response-mode", "text", "The code comes back in the query.", "", "query"),
     _carried("provider-ca-file", "list", "ca_file", "One file: join several.", config="provider_ca_files"),
     _lost(
@@ -300,9 +300,7 @@ _TABLE = (
     _lost("metrics-tls-key-file", "text", "The operations port speaks plain HTTP: keep it inside.", ""),
     _needless("reverse-proxy", "flag", "`trusted_proxies` alone says whose `X-Forwarded-*` are believed."),
     _carried("trusted-proxy-ip", "list", "trusted_proxies", config="trusted_proxy_ips"),
-    _needless(
-        "real-client-ip-header", "text", "`X-Forwarded-For` and `Forwarded` of trusted proxies are read."
-    ),
+    _needless("real-client-ip-header", "text", "`X-Forwarded-For` of trusted proxies is extended."),
     _needless("force-https", "flag", "The public address says it; the edge redirects."),
     _carried(
         "whitelist-domain", "list", "post_logout_urls", "Whole URLs are needed.", config="whitelist_domains"

@@ -182,8 +182,11 @@ def _items(raw: object) -> list[str]:
         return [raw]
     if isinstance(raw, str):
         found: list[str] = []
-        for row in csv.reader([raw], skipinitialspace=True):
-            found += row
+        try:
+            for row in csv.reader([raw], skipinitialspace=True):
+                found += row
+        except csv.Error:
+            raise ValueError("no list of texts") from None
         return [item.strip() for item in found if item.strip()]
     if isinstance(raw, list):
         return [

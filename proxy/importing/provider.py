@@ -37,15 +37,15 @@ PROVIDERS: dict[str, Counterpart] = {
     "google": Counterpart("google"),
     "azure": Counterpart("entra", remark="The v2.0 endpoints are used."),
     "entra-id": Counterpart("entra"),
-    "adfs": Counterpart("", remark="By its issuer."),
+    "adfs": Counterpart(""),
     "github": Counterpart(
         "github", remark="`github` is for GitHub Apps; a client id of an OAuth App makes `github-oauth-app`."
     ),
     "gitlab": Counterpart("gitlab", "https://gitlab.com"),
     "keycloak": Counterpart("keycloak", remark="The issuer is taken from `login-url`."),
     "keycloak-oidc": Counterpart("keycloak"),
-    "oidc": Counterpart("", remark="By its issuer."),
-    "cidaas": Counterpart("", remark="By its issuer."),
+    "oidc": Counterpart(""),
+    "cidaas": Counterpart(""),
     "login.gov": Counterpart("", "https://secure.login.gov/", "It issues no refresh token."),
     "nextcloud": Counterpart("", remark="By the issuer of Nextcloud's OIDC identity provider app."),
     "bitbucket": Counterpart(None, remark=_PLAIN_OAUTH),
@@ -220,6 +220,8 @@ def _parameters(given: Given, draft: Draft, profile: Profile) -> None:
 
 
 def _authorities(given: Given, draft: Draft) -> None:
+    if given.flag("skip-claims-from-profile-url"):
+        draft.put("op.userinfo", "never", given.place("skip-claims-from-profile-url"))
     files = given.items("provider-ca-file")
     if not files:
         return

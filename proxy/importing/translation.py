@@ -32,7 +32,3 @@ def _left(given: Given, draft: Draft) -> None:
         value = tuple(given_value.value) if flag.kind == "list" else given_value.value
         if flag.fate is Fate.LOST and value not in ("", (), *flag.fine):
             draft.missing(given_value.place, flag.remark)
-    if given.text("oidc-email-claim") not in ("", "email") and not draft.put(
-        "email_claim", given.text("oidc-email-claim"), given.place("oidc-email-claim")
-    ):
-        draft.missing(given.place("oidc-email-claim"), "the address is always read from the claim email")

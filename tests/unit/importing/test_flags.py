@@ -34,8 +34,7 @@ def test_a_flag_becomes_a_setting_or_says_why_not(flag: Flag) -> None:
     if flag.fate is Fate.CARRIED:
         assert flag.becomes
         for key in flag.becomes:
-            if key != "email_claim":  # of a later version
-                assert key in declared() or key.removesuffix("_file") in declared(), key
+            assert key in declared() or key.removesuffix("_file") in declared(), key
     else:
         assert not flag.becomes
         assert len(flag.remark) > 3 or flag.remark == "–"
