@@ -13,6 +13,7 @@ OPS := build/ops
 
 help:
 	@echo "make demo    a provider, a sample app and Nightporter in front of it; prints the URL to visit"
+	@echo "             STORE=redis://127.0.0.1:6379/0: two Nightporters behind a tiny balancer"
 	@echo "make test    install what the tests need, then lint, type check and test"
 	@echo "make lint    formatting, lint, types, import layers"
 	@echo "make format  format the code, fix what can be fixed"
@@ -29,7 +30,7 @@ help:
 	@echo "make clean   remove the environment and what tools left behind"
 
 demo: $(VENV)/.runtime
-	@$(BIN)/nightporter demo $(ARGS)
+	@$(BIN)/nightporter demo $(if $(STORE),--store '$(STORE)') $(ARGS)
 
 # pytest comes last, so that its last lines are the run's.
 test: test-tools test-ops $(VENV)/.test

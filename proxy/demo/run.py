@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from proxy.config.redis_address import is_redis
 from proxy.demo.op import ACCESS_LIFE_S, CLIENT_ID, SCOPES
 from proxy.demo.visitor import Lost
 from proxy.demo.walk import EXPIRIES, walk
@@ -54,6 +55,8 @@ class Ports:
     operations: int
     op: int
     app: int
+    others: tuple[int, ...] = ()
+    """For two proxies behind a balancer: where each serves, then the second one's operations port."""
 
 
 @dataclass(slots=True)
@@ -76,10 +79,14 @@ class House:
         ports: where they listen.
         life_s: life of an access token.
         home: a directory of this run: the session store and the logs.
+        store: a Redis for two proxies behind a balancer; "" = one proxy on a file.
     """
 
-    def __init__(self, ports: Ports, life_s: int, home: Path) -> None:
+    def __init__(self, ports: Ports, life_s: int, home: Path, store: str = "") -> None:
         self._ports = ports
+        self._store = store
+        self._prefix = f"np-demo-{secrets.token_hex(4)}:"
+        self._cookie_key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
         self._life_s = life_s
         self._home = home
         self._secret = secrets.token_urlsafe(32)
@@ -103,11 +110,33 @@ class House:
         self._spawn("app", [sys.executable, "-m", "proxy.demo.app", "--port", str(ports.app)], {})
         self._await_ready(ports.op, "/.well-known/openid-configuration")
         self._await_ready(ports.app, "/healthz")
-        self._spawn("nightporter", [sys.executable, "-m", "proxy", "serve"], self.configuration())
+        serve = [sys.executable, "-m", "proxy", "serve"]
+        if not self._store:
+            self._spawn("nightporter", serve, self.configuration())
+            self._await_ready(ports.operations, "/readyz")
+            return
+        one, other, operations = ports.others
+        self._spawn("nightporter-1", serve, self.configuration() | _listening(one, ports.operations))
+        self._spawn("nightporter-2", serve, self.configuration() | _listening(other, operations))
+        balancer = [sys.executable, "-m", "proxy.demo.balancer", "--port", str(ports.front)]
+        self._spawn("balancer", [*balancer, "--to", str(one), str(other)], {})
         self._await_ready(ports.operations, "/readyz")
+        self._await_ready(operations, "/readyz")
+        if b'"store"' in (_fetch(ports.operations, "/readyz") or b""):
+            raise DemoFailed(f"Redis does not answer:\n{self._children[2].last_words(3)}")
 
     def configuration(self) -> dict[str, str]:
         """All that `nightporter serve` is told: what anybody would write who deploys it."""
+        shared = {
+            "NIGHTPORTER_STORE": self._store,
+            # A prefix of this run, and keys that are gone in an hour: the Redis may be in use.
+            "NIGHTPORTER_STORE_PREFIX": self._prefix,
+            "NIGHTPORTER_IDLE_S": "3600",
+            "NIGHTPORTER_ABSOLUTE_S": "3600",
+        }
+        return self._alone() | (shared if self._store else {})
+
+    def _alone(self) -> dict[str, str]:
         return {
             "NIGHTPORTER_ISSUER": self.issuer,
             "NIGHTPORTER_CLIENT_ID": CLIENT_ID,
@@ -118,7 +147,7 @@ class House:
             "NIGHTPORTER_LISTEN": f"127.0.0.1:{self._ports.front}",
             "NIGHTPORTER_OPERATIONS_LISTEN": f"127.0.0.1:{self._ports.operations}",
             "NIGHTPORTER_STORE": f"sqlite:{self._home / 'sessions.db'}",
-            "NIGHTPORTER_COOKIE_KEYS": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            "NIGHTPORTER_COOKIE_KEYS": self._cookie_key,
             "NIGHTPORTER_PASS_ACCESS_TOKEN": "true",
         }
 
@@ -127,8 +156,11 @@ class House:
         return json.loads(_fetch(self._ports.op, "/ledger") or b"{}")
 
     def fallen(self) -> Child | None:
-        """A child that has ended although nobody asked it to."""
-        return next((child for child in self._children if child.process.poll() is not None), None)
+        """A child that has ended although nobody asked it to; of two proxies one may."""
+        ended = [child for child in self._children if child.process.poll() is not None]
+        if self._store and len(ended) == 1 and ended[0].name.startswith("nightporter-"):
+            return None  # somebody tries what two are for
+        return next(iter(ended), None)
 
     def stop(self) -> None:
         """End the children, the proxy first: it finishes what is in flight while the others live."""
@@ -174,6 +206,13 @@ class House:
             time.sleep(0.05)
 
 
+def _listening(front: int, operations: int) -> dict[str, str]:
+    return {
+        "NIGHTPORTER_LISTEN": f"127.0.0.1:{front}",
+        "NIGHTPORTER_OPERATIONS_LISTEN": f"127.0.0.1:{operations}",
+    }
+
+
 def _fetch(port: int, path: str) -> bytes | None:
     """The body of a 200 answer on a local port, else None."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
@@ -188,11 +227,12 @@ def _fetch(port: int, path: str) -> bytes | None:
     return body if response.status == 200 else None
 
 
-def choose_ports(front: int | None) -> Ports:
-    """Four free ports: the usual ones where they are free, any others where not.
+def choose_ports(front: int | None, *, two: bool = False) -> Ports:
+    """Four free ports, or seven: the usual ones where they are free, any others where not.
 
     Args:
         front: the port that the person asked for, None = no wish.
+        two: for two proxies behind a balancer.
     Raises:
         DemoFailed: that one port is taken.
     """
@@ -200,11 +240,11 @@ def choose_ports(front: int | None) -> Ports:
         raise DemoFailed(f"Port {front} is in use. Choose another with --port, or leave it out.")
     taken: set[int] = set()
     chosen: list[int] = []
-    for wish in (front or PORT, PORT + 1, PORT + 2, PORT + 3):
+    for wish in (front or PORT, *range(PORT + 1, PORT + (7 if two else 4))):
         port = wish if wish not in taken and _free(wish) else _any_free(taken)
         taken.add(port)
         chosen.append(port)
-    return Ports(*chosen)
+    return Ports(*chosen[:4], others=tuple(chosen[4:]))
 
 
 def _free(port: int) -> bool:
@@ -342,20 +382,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="SECONDS",
         help=f"life of an access token (default: {ACCESS_LIFE_S})",
     )
+    parser.add_argument(
+        "--store",
+        default="",
+        metavar="URL",
+        help="sessions in this Redis (redis://host:6379/0), for two proxies behind a tiny balancer",
+    )
     options = parser.parse_args(argv)
+    if options.store and not is_redis(options.store):
+        parser.error("--store takes a Redis: redis://, rediss://, redis+sentinel:// or redis+cluster://")
     alone = options.headless or not (sys.stdin.isatty() and sys.stdout.isatty())
     signals = _Signals()
     with signals.handled():
-        return _run(options.port, options.life_s, alone, signals)
+        return _run(options.port, options.life_s, options.store, alone, signals)
 
 
-def _run(port: int | None, life_s: int, alone: bool, signals: _Signals) -> int:
+def _run(port: int | None, life_s: int, store: str, alone: bool, signals: _Signals) -> int:
     """Set everything up, wait or walk, and leave nothing behind but the logs of a failure."""
     home = Path(tempfile.mkdtemp(prefix="nightporter-demo-"))
     house: House | None = None
     status, keep = 1, False
     try:
-        house = House(choose_ports(port), life_s, home)
+        house = House(choose_ports(port, two=bool(store)), life_s, home, store)
         house.start()
         if alone:
             status = _play_the_person(house, life_s)
