@@ -30,6 +30,7 @@ from proxy.demo.op import Client, DemoOP
 from proxy.demo.run import DemoFailed, House, choose_ports, main
 from proxy.demo.visitor import Visitor, forms
 from proxy.demo.walk import _at_least, _none
+from tests.redis.servers import redis_server
 
 ROOT = Path(__file__).parents[2]
 ISSUER = "http://op.test"
@@ -514,3 +515,13 @@ def test_headless_demo_outlives_three_tokens_and_exits_0() -> None:
     assert facts["invalid_grant at the provider"] == "0"
     assert facts["the old cookie, sent by a program"] == "401"
     assert facts["the old cookie, sent by a browser"].endswith("to the sign-in")
+
+
+def test_two_proxies_on_one_redis_behind_a_balancer_are_one_to_the_browser(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with redis_server() as server:
+        status = main(["--headless", "--life-s", "4", "--store", server.url])
+        assert status == 0, capsys.readouterr()
+        with server.client() as client:
+            assert all(client.pttl(key) > 0 for key in client.scan_iter()), "nothing stays for ever"
