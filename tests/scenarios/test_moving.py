@@ -60,10 +60,10 @@ def test_people_sign_in_by_the_old_names_and_stay(moved: House) -> None:
     browser = moved.browser()
     landed = browser.visit("/oauth2/start?rd=/page?x=1")
     assert (landed.status, landed.url) == (200, moved.url + "/page?x=1")
-    renewed = len(moved.op.refreshes)
+    renewed = len(moved.op.refreshes())
     moved.expire()
     assert browser.get("/page").status == 200
-    assert len(moved.op.refreshes) == renewed + 1
+    assert len(moved.op.refreshes()) == renewed + 1
 
 
 def test_the_app_is_told_by_the_names_it_knows(moved: House) -> None:
