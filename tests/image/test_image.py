@@ -16,7 +16,8 @@ import pytest
 from proxy.demo.visitor import PROGRAM, Visitor
 from tests.image.conftest import StartContainer
 from tests.image.engine import ROOT, Engine
-from tests.image.house import App, come_in, settings_for, until
+from tests.image.house import COOKIE_KEY, App, come_in, free_port, settings_for, until
+from tests.op.node_op import NodeOP
 from tests.op.scripted import Gate, Script, ScriptedOP
 
 pytestmark = pytest.mark.timeout(600)
@@ -87,6 +88,36 @@ def test_somebody_signs_in_with_nothing_to_write_to(start: StartContainer, op: S
     assert page.status == 200, container.log()
     assert json.loads(page.body)["x-forwarded-email"] == "ada@example.com"
     assert Visitor().get(f"{container.url}/page", PROGRAM).status == 401
+
+
+def test_somebody_signs_in_at_a_certified_op_and_every_replica_on_redis_knows_them(
+    start: StartContainer, redis_url: str, app: App, tmp_path: Path
+) -> None:
+    """Two containers on one Redis, one of them ended and made anew: nobody notices."""
+    ports = free_port(), free_port()
+    urls = [f"http://127.0.0.1:{port}" for port in ports]
+    op = NodeOP(tmp_path, urls[0])
+    try:
+        settings = {
+            **op.settings,
+            "NIGHTPORTER_UPSTREAM": f"http://127.0.0.1:{app.server_port}",
+            "NIGHTPORTER_COOKIE_KEYS": COOKIE_KEY,
+            "NIGHTPORTER_STORE": redis_url,
+            "NIGHTPORTER_PUBLIC_URL": urls[0],
+        }
+        first, second = (start(settings, port=port) for port in ports)
+        visitor = Visitor()
+        page = come_in(visitor, f"{urls[0]}/page", lambda form: op.sign_in(visitor, form, "ada"))
+        assert json.loads(page.body)["x-forwarded-user"] == "ada", first.log()
+        assert visitor.get(f"{urls[1]}/page", PROGRAM).status == 200, second.log()
+        first.terminate()
+        assert first.exit_status() == 0
+        assert visitor.get(f"{urls[1]}/page", PROGRAM).status == 200
+        again = start(settings, port=ports[0])
+        assert visitor.get(f"{again.url}/page", PROGRAM).status == 200
+        assert len(op.ledger("token", "authorization_code")) == 1
+    finally:
+        op.stop()
 
 
 def test_at_rest_it_takes_no_more_than_the_chart_requests(
