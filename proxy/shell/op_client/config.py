@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from proxy.config.grammar import is_loopback
 from proxy.core.providers import Profile
 
 
@@ -72,15 +72,5 @@ class OPConfig:
             return False
         if parts.scheme == "https":
             return True
-        here = _loopback(host) and _loopback(urlsplit(self.issuer).hostname or "")
+        here = is_loopback(host) and is_loopback(urlsplit(self.issuer).hostname or "")
         return parts.scheme == "http" and (self.insecure_http or here)
-
-
-def _loopback(host: str) -> bool:
-    """Whether a host is this machine. ``127.example.com`` is not."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
