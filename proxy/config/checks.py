@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from proxy.config import rules_op, rules_store, rules_traffic
 from proxy.config.declaration import Settings
@@ -25,6 +25,22 @@ def check(settings: Settings, bad: set[str], *, about: Collection[str] = ()) -> 
     return [problem for rule in rules for problem in rule(settings)]
 
 
+def _without_refresh_token(settings: Settings) -> Iterator[str]:
+    """Providers whose sign-ins are asked for in a way that brings no refresh token."""
+    from proxy.core.providers import profile_for
+    from proxy.guide import remedy
+
+    several = {f"providers.{name}: ": one.settings for name, one in settings.providers.items()}
+    for place, each in (several or {"": settings}).items():
+        profile = profile_for(each.provider, each.issuer)
+        params = profile.authorize_params if each.authorize_params is None else each.authorize_params
+        missing = profile.lacks(each.scopes or profile.scopes, params)
+        if missing:
+            asked = f"{place}sign-ins are asked for without {' and '.join(missing)}"
+            why = f"{profile.title} may issue no refresh token, and sessions end with their access token"
+            yield f"{asked}: {why}. {remedy(profile.name, 'refresh_token')}"
+
+
 def _concerns(keys: Collection[str], about: Collection[str]) -> bool:
     return not about or not set(about).isdisjoint(keys)
 
@@ -44,6 +60,7 @@ def warnings(settings: Settings) -> tuple[str, ...]:
             lines.append("store is Redis without TLS: sealed sessions and its password travel in the clear.")
     if "everyone" in settings.allow:
         lines.append("allow is everyone: whoever has an account at the provider comes in.")
+    lines += _without_refresh_token(settings)
     lines += [
         f"trusted_proxies holds {network}: anybody may say who they come from."
         for network in settings.trusted_proxies

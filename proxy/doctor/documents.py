@@ -173,13 +173,10 @@ def asked_for(document: Document, settings: Settings, profile: Profile) -> Itera
             why,
             "Add offline_access to scopes. " + remedy(profile.name, "refresh_token"),
         )
-    elif profile.offline is Offline.PARAMETER and not profile.authorize_params.items() <= params.items():
-        missing = ", ".join(
-            f"{name}={value}" for name, value in profile.authorize_params.items() if params.get(name) != value
-        )
+    elif missing := profile.lacks(scopes, params):
         yield fail(
             "config.refresh_token",
-            f"the authorization request lacks {missing}",
+            f"the authorization request lacks {', '.join(missing)}",
             why,
             remedy(profile.name, "refresh_token"),
         )

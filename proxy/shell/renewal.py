@@ -254,6 +254,8 @@ class Renewal:
         else:
             self._tell_refusal(judged, raw)
         if isinstance(judged, Refused) and judged.kind in (OutcomeKind.TRANSIENT, OutcomeKind.CLIENT):
+            if judged.kind is OutcomeKind.CLIENT and not kit.breaker.open:
+                log.error("client_refused", extra=_told(judged, kit.profile))
             kit.breaker.failed(judged.kind, judged.code, judged.retry_after_s, now)
         else:
             kit.breaker.succeeded()
@@ -417,3 +419,15 @@ class Renewal:
         except ProxyError as error:
             log.warning("revocation_failed", extra={"detail": error.detail})
         return steps.Released()
+
+
+def _told(refused: Refused, profile: Profile) -> dict[str, object]:
+    """The operator's mistake, with what to change; every session is kept meanwhile."""
+    from proxy.guide import remedy
+
+    grant = refused.code == "unsupported_grant_type"
+    return {
+        "code": refused.code,
+        "status": refused.http_status,
+        "remedy": remedy(profile.name, "refresh_grant" if grant else "secret"),
+    }

@@ -21,7 +21,7 @@ from proxy.core.gate import Standing
 from proxy.core.identity import allowed, groups_elsewhere, identity_of, merged, needs_userinfo
 from proxy.core.login import Flow, check_callback, single
 from proxy.core.logout import given_back, may_revoke
-from proxy.core.providers import Offline
+from proxy.core.providers import Offline, Profile
 from proxy.core.redirects import safe_return_target
 from proxy.core.seal import Purpose, random_id, random_token
 from proxy.core.session import Identity, OutcomeKind, Tokens
@@ -332,7 +332,7 @@ async def _redeem(visit: Visit, flow: Flow, code: str, issuer: str) -> Response:
             request=visit.request_id,
             provider=desk.name,
             consequence="the session lasts as long as its access token",
-            remedy=_remedy(desk),
+            remedy=_remedy(desk.profile),
         )
     return visit.redirect(visit.origin.url + flow.return_to, cookies=[line, _drop(visit, flow)])
 
@@ -417,12 +417,11 @@ def _discard(desk: Desk, tokens: Tokens) -> None:
         desk.background.spawn("revoke", desk.op.revoke(*back))
 
 
-def _remedy(desk: Desk) -> str:
-    """What the provider wants to see before it issues a refresh token."""
-    profile = desk.profile
-    wanted = [f"scopes = {' '.join(profile.scopes)}"]
-    wanted += [f"authorize_params {name}={value}" for name, value in profile.authorize_params.items()]
-    return f"the {profile.name} profile asks with {', '.join(wanted)}; see {profile.link}"
+def _remedy(profile: Profile) -> str:
+    """What to change at the provider, in its console's words."""
+    from proxy.guide import remedy  # texts that nobody needs while all is well
+
+    return f"{remedy(profile.name, 'refresh_token')} See {profile.link}"
 
 
 # -- when it does not work --

@@ -101,3 +101,28 @@ def test_a_rule_of_all_holds_for_each() -> None:
         env={}, toml=toml(google={k: v for k, v in GOOGLE.items() if k != "allow"}) | {"allow": "example.com"}
     )
     assert settings.providers["google"].settings.allow == ("example.com",)
+
+
+@pytest.mark.parametrize(
+    ("provider", "says"),
+    [
+        (
+            {**STAFF, "issuer": "https://acme.okta.com", "scopes": ["openid"]},
+            "without offline_access: Okta may issue",
+        ),
+        (
+            {**GOOGLE, "provider": "google", "authorize_params": {}},
+            "without access_type=offline and prompt=consent",
+        ),
+        (STAFF | {"scopes": ["openid"]}, ""),  # Keycloak needs no scope for it
+        (GOOGLE | {"provider": "google"}, ""),
+    ],
+)
+def test_a_sign_in_that_brings_no_refresh_token_is_warned_of(provider: dict[str, Any], says: str) -> None:
+    """The guides' first entry, found without asking anybody."""
+    loaded = read(env={}, toml=toml(one=provider))
+    found = [line for line in loaded.warnings if "sign-ins are asked for" in line]
+    assert bool(found) == bool(says)
+    for line in found:
+        assert line.startswith("providers.one: ")
+        assert says in line

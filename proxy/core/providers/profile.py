@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -263,6 +263,17 @@ class Profile:
         if self.open_to_all and (not issuer or not self.issuer or issuer.rstrip("/") == self.issuer):
             return True
         return any(f"/{word}/" in issuer.lower() + "/" for word in self.shared_tenants)
+
+    def lacks(self, scopes: Sequence[str], params: Mapping[str, str]) -> list[str]:
+        """What an authorization request lacks for a refresh token, e.g. ``prompt=consent``."""
+        match self.offline:
+            case Offline.SCOPE if "offline_access" not in scopes:
+                return ["offline_access"]
+            case Offline.PARAMETER:
+                wanted = self.authorize_params.items()
+                return [f"{name}={value}" for name, value in wanted if params.get(name) != value]
+            case _:
+                return []
 
     def metadata_fits(self, configured: str, found: object) -> bool:
         """Whether a discovery document that names `found` is the configured issuer's.

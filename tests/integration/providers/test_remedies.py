@@ -1,0 +1,49 @@
+"""What goes wrong at the provider is logged once, with what to change in its console's words."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from tests.integration.providers.house import Joined, run, settings_for
+from tests.op.scripted import ScriptedOP
+
+
+def test_a_refused_client_is_one_line_with_the_remedy(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with ScriptedOP() as op:
+
+        async def main(joined: Joined) -> None:
+            browsers = [joined.browser() for _ in range(3)]
+            for browser in browsers:
+                await joined.sign_in(op, browser)
+            op.client_secret = "renewed there, not here"
+            await joined.expire(browsers[0])
+            for _ in range(2):
+                for browser in browsers:
+                    await joined.ask(browser)
+            lines = [each for each in caplog.records if each.getMessage() == "client_refused"]
+            assert len(lines) == 1
+            assert "Certificates & secrets" in vars(lines[0])["remedy"]
+            assert len(op.refreshes()) == 1, "the breaker holds the others back"
+            for browser in browsers:
+                assert await joined.session(browser) is not None
+
+        run(lambda: Joined(settings_for(op, provider="entra"), op), main)
+
+
+def test_a_sign_in_without_a_refresh_token_is_a_line_with_the_remedy(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    with ScriptedOP() as op:
+        op.issues_refresh_token = lambda grant: False  # type: ignore[method-assign]
+
+        async def main(joined: Joined) -> None:
+            await joined.sign_in(op, joined.browser())
+            (line,) = (each for each in caplog.records if each.getMessage() == "no_refresh_token")
+            assert "Grant type: check Refresh Token" in vars(line)["remedy"]
+            assert joined.parts.provider.observed.without_refresh_token == 1
+
+        run(lambda: Joined(settings_for(op, provider="okta"), op), main)
