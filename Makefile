@@ -63,6 +63,10 @@ pressure: $(VENV)/.test
 profile: $(VENV)/.test
 	$(BIN)/python -m bench.profile $(ARGS)
 
+SECONDS ?= 60
+fuzz: $(VENV)/.test
+	$(BIN)/python -m bench.fuzz $(SECONDS) $(SEED)
+
 bench-tools:
 	@scripts/install-test-tools bench
 

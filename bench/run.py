@@ -88,7 +88,10 @@ def run(
         for kind in kinds:
             for _ in range(rounds):
                 for each, figures in contestants:
-                    measure(each, figures, kind, scripts[each.name, kind], seconds)
+                    try:
+                        measure(each, figures, kind, scripts[each.name, kind], seconds)
+                    except RuntimeError as error:
+                        left_out.append(f"a round of {each.name}, {kind}: {str(error)[:300]}")
         return [figures for _, figures in contestants], left_out
 
 

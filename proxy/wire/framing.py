@@ -22,6 +22,14 @@ _CODINGS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:[ \t]*,[ \t]*[!#$%&'*+\-
 _KNOWN_CODINGS = frozenset((b"chunked", b"identity"))
 
 
+def plainly_spaced(line: bytes, value: bytes) -> bool:
+    """Whether a framing field has no white space but blanks before its value.
+
+    RFC 9112 §5.1 allows more, and llhttp takes `chunked` with a tab behind it for another coding.
+    """
+    return line.partition(b":")[2].lstrip(b" ") == value
+
+
 def content_length(value: bytes) -> int:
     """The number in a `Content-Length` value, -1 if it is not plainly `1*DIGIT`.
 

@@ -25,7 +25,7 @@ from proxy.core.headers import (
     HeaderPolicy,
 )
 from proxy.errors import BadRequest
-from proxy.wire.framing import coding_status, content_length, request_length
+from proxy.wire.framing import coding_status, content_length, plainly_spaced, request_length
 from proxy.wire.lines import (
     CLOSE,
     KEEP_ALIVE,
@@ -296,6 +296,8 @@ class RequestHeads:
         if kind == COOKIE:
             return Field(kind, value, line, self.policy.cookie_line(value))
         field = Field(kind, value, line)
+        if kind in (LENGTH, CODING) and not plainly_spaced(line, value):
+            raise BadRequest(400, "A framing field has white space that readers differ about.")
         if kind == HOST:
             if not legal_host(value):
                 raise BadRequest(400, "The Host is malformed.")

@@ -28,7 +28,7 @@ from proxy.core.headers import (
     sets_ours,
 )
 from proxy.errors import UpstreamError
-from proxy.wire.framing import coding_status, content_length, response_length
+from proxy.wire.framing import coding_status, content_length, plainly_spaced, response_length
 from proxy.wire.lines import CLOSE, KEEP_ALIVE, Field, HeadLimits, Lines, connection_options, nominated
 from proxy.wire.memo import Memo
 
@@ -213,6 +213,8 @@ class ResponseHeads:
         if kind == SHARED:
             return Field(kind, value, line)
         field = Field(kind, value, line)
+        if kind in (LENGTH, CODING) and not plainly_spaced(line, value):
+            raise UpstreamError(502, _MALFORMED, detail="white space in a framing field")
         if kind == LENGTH:
             field.number = content_length(value)
             if field.number < 0:

@@ -70,7 +70,7 @@ ACCEPTED = {
     "chunk extensions and trailers are dropped": (
         b"POST / HTTP/1.1\r\n"
         + H
-        + b'Transfer-Encoding: chunked\r\n\r\n1 ;a ; b = "q;\\"\r"\r\nx\r\n'.replace(b'\\"\r', b'\\"')
+        + b'Transfer-Encoding: chunked\r\n\r\n1;a;b="q;\\"\\ "\r\nx\r\n'
         + b"0;z=1\r\nX-Checksum: 5\r\n\r\nGET /2 HTTP/1.1\r\nHost: b\r\n\r\n",
         [(b"POST", b"/", b"a", (), b"x"), (b"GET", b"/2", b"b", (), b"")],
     ),
@@ -202,6 +202,10 @@ REFUSED = {
     ),
     "LF in a chunk extension": (
         b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: chunked\r\n\r\n1;a\nb\r\nx\r\n0\r\n\r\n",
+        400,
+    ),
+    "white space around a chunk extension": (
+        b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: chunked\r\n\r\n1 ;a\r\nx\r\n0\r\n\r\n",
         400,
     ),
     "chunk extension malformed": (

@@ -206,7 +206,7 @@ def test_every_pair_of_framings_is_refused_or_read_one_way(version: bytes) -> No
                     if sink.heads and sink.heads[0].has_body:
                         accepted += 1
                         check(stream)
-    assert accepted == (9 if version == b"1.1" else 5)
+    assert accepted == (8 if version == b"1.1" else 4)
 
 
 def test_a_trailer_that_names_identity_framing_or_routing_is_refused() -> None:
