@@ -142,6 +142,7 @@ class Tokens(msgspec.Struct, frozen=True):
         expires_at: end of the access token's life, counted from `issued_at`.
         issuer: of the OP that issued them: they go nowhere else.
         client_id: the client they were issued to.
+        refresh_until: end of the refresh token's life where the OP told it; 0 = it did not.
     """
 
     access_token: str
@@ -152,6 +153,7 @@ class Tokens(msgspec.Struct, frozen=True):
     expires_at: float
     issuer: str
     client_id: str
+    refresh_until: float = 0.0
 
     def __repr__(self) -> str:
         return f"Tokens(expires_at={self.expires_at:.0f}, refreshable={bool(self.refresh_token)})"

@@ -61,18 +61,32 @@ class RefreshPolicy:
         return self.reuse in (Reuse.NONE, Reuse.GRACE, Reuse.IDEMPOTENT)
 
 
-def due_at(issued_at: float, expires_at: float, jitter: float, policy: RefreshPolicy) -> float:
+def due_at(
+    issued_at: float, expires_at: float, jitter: float, policy: RefreshPolicy, refresh_until: float = 0.0
+) -> float:
     """When a renewal becomes due: the margin before the end, spread, never below the floor.
+
+    A refresh token that ends before, or not long after, the access token (an idle time-out at the OP
+    that is shorter than the token's life) is used at half of its own life: renewals ride on
+    requests, and people do not click at the last moment.
 
     Args:
         issued_at: when the token request was sent, store time.
         expires_at: end of the access token's life.
         jitter: in [0, 1), the session's own.
+        refresh_until: end of the refresh token's life; 0 = not told.
     """
     life = expires_at - issued_at
     margin = min(policy.margin_s, policy.margin_share * life)
     due = expires_at - margin * (1.0 - JITTER_SHARE * jitter)
+    if refresh_until > issued_at:
+        due = min(due, (issued_at + refresh_until) / 2)
     return max(due, issued_at + floor_s(life))
+
+
+def refresh_until(issued: Issued, sent_at: float) -> float:
+    """End of the refresh token's life, counted from when the request was sent; 0 = not told."""
+    return sent_at + issued.refresh_expires_in_s if issued.refresh_expires_in_s is not None else 0.0
 
 
 def floor_s(life: float) -> float:
@@ -102,6 +116,7 @@ def merge(old: Tokens, issued: Issued, sent_at: float, policy: RefreshPolicy) ->
         expires_at=sent_at + token_life_s(issued, policy),
         issuer=old.issuer,
         client_id=old.client_id,
+        refresh_until=refresh_until(issued, sent_at),
     )
 
 

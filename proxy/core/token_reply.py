@@ -52,6 +52,8 @@ class Issued:
         id_token: "" if there is none.
         scope: "" if it was not said (then it is what was asked, RFC 6749 §5.1).
         expires_in_s: None if missing or no number.
+        refresh_expires_in_s: life of the refresh token where the OP tells it (Keycloak, GitHub: no
+            standard has it); None where it does not, or where there is no end.
     """
 
     access_token: str = field(repr=False)
@@ -59,6 +61,7 @@ class Issued:
     id_token: str = field(repr=False)
     scope: str
     expires_in_s: float | None
+    refresh_expires_in_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +213,16 @@ def _issued(body: dict[str, Any]) -> Issued | None:
         id_token=_text(body.get("id_token")),
         scope=_text(body.get("scope")),
         expires_in_s=_number(body.get("expires_in")),
+        refresh_expires_in_s=_refresh_life(body),
     )
+
+
+def _refresh_life(body: dict[str, Any]) -> float | None:
+    for name in ("refresh_expires_in", "refresh_token_expires_in"):
+        life = _number(body.get(name))
+        if life is not None and math.isfinite(life) and life > 0:  # Keycloak: 0 = no end
+            return life
+    return None
 
 
 def _text(value: object) -> str:

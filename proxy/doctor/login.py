@@ -177,10 +177,11 @@ class LoginCheck:
         idle = body.get("refresh_expires_in", body.get("refresh_token_expires_in"))
         if isinstance(idle, (int, float)) and 0 < idle < life:
             found.append(
-                fail(
+                warn(
                     "login.lifetime",
                     f"the refresh token lives {idle:.0f} s, shorter than the access token's {life:.0f} s",
-                    "It is dead before it is needed.",
+                    "It is used at half of its life; whoever asks for nothing from then to its end is "
+                    "signed out although their access token lives.",
                     remedy(name, "lifetime"),
                 )
             )

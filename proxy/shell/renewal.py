@@ -369,7 +369,13 @@ class Renewal:
             outcome = Outcome(
                 OutcomeKind.OK, "ok", rt, attempt, now, not_before=tokens.issued_at + floor_s(life)
             )
-            due = due_at(tokens.issued_at, tokens.expires_at, jitter_of(subject.key), kit.policy)
+            due = due_at(
+                tokens.issued_at,
+                tokens.expires_at,
+                jitter_of(subject.key),
+                kit.policy,
+                tokens.refresh_until,
+            )
             blob = seal_tokens(subject.seal, attempt, tokens)
             self._commit = Commit(attempt, step.consumed_rt, step.acquired_gen, blob, rt, due, outcome)
         return self._commit

@@ -500,7 +500,7 @@ class Sessions:
         key = store_key(ticket.session_id)
         gen, who_id = random_id(), random_id()
         due = (
-            due_at(tokens.issued_at, tokens.expires_at, jitter_of(key), self._refresh)
+            due_at(tokens.issued_at, tokens.expires_at, jitter_of(key), self._refresh, tokens.refresh_until)
             if tokens.refresh_token
             else 0.0
         )

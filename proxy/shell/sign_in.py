@@ -25,6 +25,7 @@ from proxy.core.providers import Offline, Profile
 from proxy.core.redirects import safe_return_target
 from proxy.core.seal import Purpose, random_id, random_token
 from proxy.core.session import Identity, OutcomeKind, Tokens
+from proxy.core.timing import refresh_until
 from proxy.core.token_reply import Issued, RawReply, Refused, judge, life_s
 from proxy.errors import (
     CookieError,
@@ -407,6 +408,7 @@ def _tokens(desk: Desk, issued: Issued, sent_at: float, issuer: str) -> Tokens:
         expires_at=sent_at + life,
         issuer=issuer,
         client_id=desk.settings.client_id,
+        refresh_until=refresh_until(issued, sent_at),
     )
 
 

@@ -106,6 +106,7 @@ class KeycloakOP(RealOP):
         mode: one of `MODES`.
         realm: its name; "" = the mode's.
         further: clients beside the one.
+        settings: of the realm, beside the mode's.
     """
 
     profile = "keycloak"
@@ -119,6 +120,7 @@ class KeycloakOP(RealOP):
         mode: str = "off",
         realm: str = "",
         further: Sequence[FurtherClient] = (),
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         relay = Relay()
         realm = realm or mode
@@ -134,6 +136,7 @@ class KeycloakOP(RealOP):
                 "sslRequired": "external",
                 "accessTokenLifespan": life_s,
                 **MODES[mode],
+                **(settings or {}),
                 "clients": [
                     {
                         "clientId": self.client_id,

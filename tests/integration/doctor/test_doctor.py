@@ -304,7 +304,7 @@ def _many_groups(op: CheckedOP) -> None:
         (_no_life, {}, "login.expires_in", Level.WARN, "names no life"),
         (_refuses_refreshes, {}, "login.refresh", Level.FAIL, "refresh 1 was refused: invalid_grant"),
         (_somebody_else, {}, "login.refreshed_id_token", Level.FAIL, "sub"),
-        (_short_refresh_token, {}, "login.lifetime", Level.FAIL, "lives 120 s, shorter than"),
+        (_short_refresh_token, {}, "login.lifetime", Level.WARN, "lives 120 s, shorter than"),
         (_no_groups, {"allow": ("group:staff",)}, "login.groups", Level.FAIL, "no claim groups"),
         (_unverified, {"allow": ("example.com",)}, "login.email", Level.WARN, "not said to be verified"),
         (_unverified, {"allow": ("example.com",)}, "login.allow", Level.WARN, "may not come in"),

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.core.providers import PROFILES
 from proxy.core.session import OutcomeKind
-from proxy.core.timing import RefreshPolicy, due_at, floor_s, token_life_s
+from proxy.core.timing import RefreshPolicy, due_at, floor_s, refresh_until, token_life_s
 from proxy.core.token_reply import Issued, RawReply, Refused, judge, life_s, own_words, retry_after_s
 
 GENERIC = PROFILES["generic"]
@@ -107,6 +107,48 @@ def test_e9_the_window_is_a_share_of_the_life_and_never_below_the_floor(life: fl
         due = due_at(0.0, life, jitter, RefreshPolicy())
         assert floor_s(life) <= due < life
         assert due >= life - min(60.0, 0.2 * life)
+
+
+@pytest.mark.parametrize(
+    ("told", "life"),
+    [
+        ({}, None),
+        ({"refresh_expires_in": 1800}, 1800.0),
+        ({"refresh_token_expires_in": "15897600"}, 15897600.0),
+        ({"refresh_expires_in": 0}, None),  # Keycloak's offline tokens: no end
+        ({"refresh_expires_in": -1}, None),
+        ({"refresh_expires_in": "nan"}, None),
+        ({"refresh_expires_in": True}, None),
+        ({"refresh_expires_in": 0, "refresh_token_expires_in": 60}, 60.0),
+    ],
+)
+def test_the_refresh_tokens_life_is_read_where_it_is_told(
+    told: dict[str, object], life: float | None
+) -> None:
+    reply = said(200, {"access_token": "at", **told})
+    assert isinstance(reply, Issued)
+    assert reply.refresh_expires_in_s == life
+    assert refresh_until(reply, 1000.0) == (1000.0 + life if life else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("access_s", "refresh_s", "latest"),
+    [
+        (3600.0, 1800.0, 900.0),  # an idle time-out shorter than the access token's life
+        (1200.0, 1800.0, 900.0),  # not long after it: a click at 1000 s must do
+        (300.0, 1800.0, 300.0),  # Keycloak's defaults: nothing changes
+        (3600.0, 0.0, 3600.0),  # not told
+        (60.0, 4.0, 10.0),  # never below the floor
+    ],
+)
+def test_a_refresh_token_is_used_before_it_ends(access_s: float, refresh_s: float, latest: float) -> None:
+    policy = RefreshPolicy()
+    until = 1000.0 + refresh_s if refresh_s else 0.0
+    due = due_at(1000.0, 1000.0 + access_s, 0.5, policy, until)
+    assert due <= 1000.0 + latest
+    assert due >= 1000.0 + floor_s(access_s)
+    if latest == access_s:
+        assert due == due_at(1000.0, 1000.0 + access_s, 0.5, policy)
 
 
 @pytest.mark.parametrize(
