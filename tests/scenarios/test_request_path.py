@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
@@ -21,6 +22,13 @@ SOCKET = {
     "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
 }
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    env = {"NIGHTPORTER_PUBLIC_PATHS": "/open/"}
+    with House(tmp_path_factory.mktemp("house"), env=env) as house:
+        yield house
 
 
 def ended(sock: socket.socket) -> bool:
@@ -100,32 +108,25 @@ SPOOFS = {
 
 
 @pytest.mark.parametrize("where", ["protected", "public", "preflight", "websocket"])
-def test_j2_spoofed_identity_reaches_the_app_on_no_path(
-    tmp_path_factory: pytest.TempPathFactory, where: str
-) -> None:
-    env = {"NIGHTPORTER_PUBLIC_PATHS": "/open"}
-    with House(tmp_path_factory.mktemp("house"), env=env) as house:
-        ada = house.somebody() if where in ("protected", "websocket") else house.browser()
-        lines = [f"{name}: {value}" for name, value in SPOOFS.items() for _ in range(2)]
-        path = "/open" if where in ("public", "preflight") else "/private"
-        method = "OPTIONS" if where == "preflight" else "GET"
-        more = (
-            [f"{n}: {v}" for n, v in (SOCKET | {"Origin": house.url}).items()] if where == "websocket" else []
-        )
-        connection = (
-            [] if where == "websocket" else ["Connection: close, X-Forwarded-User, X-Forwarded-Email"]
-        )
-        top = [f"{method} {path} HTTP/1.1", f"Host: {urlsplit(house.url).netloc}"]
-        if ada.jar:
-            top.append(f"Cookie: {ada.cookie}")
-        with socket.create_connection(("127.0.0.1", house.replica.port), 30) as sock:
-            sock.sendall("\r\n".join([*top, *lines, *more, *connection, "", ""]).encode())
-            head_of(sock)
-        until(lambda: house.app.reached(path))
-        [seen] = house.app.reached(path)
-        assert seen.all("x-forwarded-user") == (["ada-1"] if ada.jar else [])
-        for value in ("root", "root@example.com", "admins", "at-forged"):
-            assert value not in dict(seen.headers).values()
+def test_j2_spoofed_identity_reaches_the_app_on_no_path(shared: House, where: str) -> None:
+    house = shared
+    ada = house.somebody() if where in ("protected", "websocket") else house.browser()
+    lines = [f"{name}: {value}" for name, value in SPOOFS.items() for _ in range(2)]
+    path = f"/open/{where}" if where in ("public", "preflight") else f"/private/{where}"
+    method = "OPTIONS" if where == "preflight" else "GET"
+    more = [f"{n}: {v}" for n, v in (SOCKET | {"Origin": house.url}).items()] if where == "websocket" else []
+    connection = [] if where == "websocket" else ["Connection: close, X-Forwarded-User, X-Forwarded-Email"]
+    top = [f"{method} {path} HTTP/1.1", f"Host: {urlsplit(house.url).netloc}"]
+    if ada.jar:
+        top.append(f"Cookie: {ada.cookie}")
+    with socket.create_connection(("127.0.0.1", house.replica.port), 30) as sock:
+        sock.sendall("\r\n".join([*top, *lines, *more, *connection, "", ""]).encode())
+        head_of(sock)
+    until(lambda: house.app.reached(path))
+    [seen] = house.app.reached(path)
+    assert seen.all("x-forwarded-user") == (["ada-1"] if ada.jar else [])
+    for value in ("root", "root@example.com", "admins", "at-forged"):
+        assert value not in dict(seen.headers).values()
 
 
 def test_j3_an_upload_at_an_expiry_waits_unread_and_then_streams(tmp_path: Path) -> None:
@@ -221,15 +222,9 @@ def test_j5_twenty_tabs_sign_in_side_by_side_each_with_a_state_of_its_own(tmp_pa
 @pytest.mark.parametrize(
     "rd", ["https://evil.example.net/", "//evil.example.net/", "/\\evil.example.net", "/oauth2/logout", "x:y"]
 )
-def test_j5_a_return_target_is_a_local_path_and_none_of_ours(
-    tmp_path_factory: pytest.TempPathFactory, rd: str
-) -> None:
-    from urllib.parse import quote
-
-    with House(tmp_path_factory.mktemp("house")) as house:
-        ada = house.browser()
-        back = ada.visit(f"/oauth2/login?rd={quote(rd, safe='')}")
-        assert (back.status, back.url) == (200, house.url + "/")
+def test_j5_a_return_target_is_a_local_path_and_none_of_ours(shared: House, rd: str) -> None:
+    back = shared.browser().visit(f"/oauth2/login?rd={quote(rd, safe='')}")
+    assert (back.status, back.url) == (200, shared.url + "/")
 
 
 def test_j7_no_cache_ever_holds_one_persons_page_for_another(tmp_path: Path) -> None:

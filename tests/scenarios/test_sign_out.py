@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.op.scripted import Gate, Rotation, Script, fingerprint
 from tests.scenarios.house import House, until
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with House(tmp_path_factory.mktemp("house")) as house:
+        yield house
 
 
 @pytest.mark.parametrize("processed", [False, True], ids=["before", "after"])
@@ -86,13 +93,12 @@ def test_h10_without_an_id_token_hint_the_sign_out_goes_on_with_the_client_id(tm
     ],
     ids=["foreign", "null", "none"],
 )
-def test_h11_another_site_signs_nobody_out(tmp_path: Path, headers: dict[str, str]) -> None:
-    with House(tmp_path) as house:
-        ada = house.somebody()
-        fields = {name: value for name, value in headers.items() if value}
-        assert ada.ask("POST", "/oauth2/logout", headers=fields, body=b"").status == 403
-        assert ada.get("/oauth2/logout", navigation=True).status == 200  # only asks
-        assert ada.get("/a").status == 200
+def test_h11_another_site_signs_nobody_out(shared: House, headers: dict[str, str]) -> None:
+    ada = shared.somebody()
+    fields = {name: value for name, value in headers.items() if value}
+    assert ada.ask("POST", "/oauth2/logout", headers=fields, body=b"").status == 403
+    assert ada.get("/oauth2/logout", navigation=True).status == 200  # only asks
+    assert ada.get("/a").status == 200
 
 
 def test_h12_a_sign_in_in_another_tab_supersedes_a_renewal_in_flight_and_is_not_harmed_by_it(
