@@ -297,6 +297,8 @@ class Renewal:
             durable=not kit.policy.repeat_is_safe,
         )
         try:
+            if kit.journal is not None:
+                await kit.journal.settle(self._subject.key, kit.store)
             answer = await kit.store.acquire(self._subject.key, ask)
         except StoreUnavailable as error:
             return steps.StoreFailed(error.detail)
@@ -355,7 +357,7 @@ class Renewal:
         self._stop_renewing()
         kit.time.observe(answer.now)
         if kit.journal is not None:
-            await kit.journal.forget(write.attempt)
+            await kit.journal.forget(subject.key, write.attempt)
         return answer
 
     def commit_of(self, step: steps.Persist) -> Commit:

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.op.scripted import Gate, Script
+from tests.op.scripted import Gate, Rotation, Script
 from tests.scenarios.house import House, until
 
 
@@ -74,6 +74,32 @@ def test_d1_a_journal_saves_them_even_if_the_process_dies_before_the_store_is_ba
         assert ada.get("/c").token == token
         assert len(house.op.refreshes()) == 1
         assert not list(journal.iterdir())
+
+
+def test_d1_a_token_in_the_journal_is_written_before_its_predecessor_could_be_sent(tmp_path: Path) -> None:
+    """The next start is slow to come to the entry; a request of that very session is faster."""
+    journal = tmp_path / "journal"
+    journal.mkdir(mode=0o700)
+    with House(tmp_path, env={"NIGHTPORTER_JOURNAL_DIR": str(journal)}) as house:
+        house.op.rotation = Rotation("family_revoke")
+        ada = house.somebody()
+        house.expire()
+        held = Gate()
+        house.op.script_next(Script(after=held), "refresh")
+        waiting = ada.send("/a")
+        held.wait_reached()
+        with store_away(tmp_path):
+            held.open()
+            assert waiting.recv(16).startswith(b"HTTP/1.1 200")
+            waiting.close()
+            token = ada.get("/b").token
+            house.replica.kill()
+        for n in range(5000):
+            (journal / f"0000-{n}.commit").write_bytes(b"no entry at all")
+        house.replica.start()
+        assert ada.get("/c").token == token
+        assert len(house.op.refreshes()) == 1
+        assert house.op.reuse_events == 0
 
 
 def test_d3_without_the_store_nobody_renews(tmp_path: Path) -> None:
