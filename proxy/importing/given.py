@@ -78,6 +78,7 @@ class Given:
         values: by flag.
         upstreams, request_headers, response_headers: of the alpha configuration; None = it has none.
         parameters: fixed parameters of the authorization request, of the alpha configuration.
+        replicas: how many processes the source runs; 0 = not told.
         elsewhere: values that are kept elsewhere and are no secrets: where.
         troubles: what could not be understood, as (where, what).
     """
@@ -87,6 +88,7 @@ class Given:
     request_headers: list[Header] | None = None
     response_headers: list[Header] | None = None
     parameters: dict[str, str] = field(default_factory=dict[str, str])
+    replicas: int = 0
     elsewhere: dict[str, Value] = field(default_factory=dict[str, Value])
     troubles: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
@@ -114,6 +116,7 @@ class Given:
         """Lay another layer over this one."""
         self.values.update(other.values)
         self.elsewhere.update(other.elsewhere)
+        self.replicas = max(self.replicas, other.replicas)
         for name in ("upstreams", "request_headers", "response_headers"):
             if getattr(other, name) is not None:
                 setattr(self, name, getattr(other, name))

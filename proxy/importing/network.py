@@ -30,13 +30,19 @@ def translate(given: Given, draft: Draft) -> None:
     timeout_s = given.seconds("upstream-timeout")
     if timeout_s:
         draft.put("timeouts.first_byte_s", max(timeout_s, 0.1), given.place("upstream-timeout"))
-    domains = given.items("whitelist-domain")
+    domains = foreign(given, "whitelist-domain")
     if domains:
         draft.missing(
             given.place("whitelist-domain"),
             f"{harmless(' '.join(domains))}: a sign-in returns to its own address only. Where a sign-out may "
             "end, write whole URLs into post_logout_urls; other hosts of the app belong into public_url",
         )
+
+
+def foreign(given: Given, name: str) -> list[str]:
+    """The domains of a flag that are more than the one public host."""
+    host = urlsplit(given.text("redirect-url")).hostname
+    return [domain for domain in given.items(name) if domain.partition(":")[0] != host]
 
 
 def upstreams(given: Given) -> list[Upstream]:
@@ -150,7 +156,7 @@ def _public_url(given: Given, draft: Draft) -> None:
             about,
             f"the callback is {url.scheme}://{url.netloc}{callback} now: register it at the provider",
         )
-    if given.items("cookie-domain"):
+    if foreign(given, "cookie-domain"):
         draft.changed(
             about,
             "oauth2-proxy's cookie was good for a whole domain: add every other address of the app to "

@@ -93,10 +93,13 @@ def _write(given: Given, draft: Draft, places: list[Place], kind: str, about: st
         draft.put("store_username", username, given.place("redis-username") or about)
     if password:
         place = given.place("redis-password") or about
-        kept = isinstance(password, Elsewhere)
-        where = str(password) if kept else "the password of Redis"
-        advice = f"Put {where} into this file, as it is, readable for Nightporter only."
-        draft.put("store_password_file", PASSWORD_FILE, place, advice, secret="" if kept else password)
+        advice = "Put the password of Redis into this file, as it is, readable for Nightporter only."
+        if isinstance(password, Elsewhere):
+            advice = (
+                f"Put {password} into this file, or into NIGHTPORTER_STORE_PASSWORD instead of this line."
+            )
+        secret = "" if isinstance(password, Elsewhere) else password
+        draft.put("store_password_file", PASSWORD_FILE, place, advice, secret=secret)
     if given.text("redis-ca-path") and not draft.put(
         "store_ca_file", given.text("redis-ca-path"), given.place("redis-ca-path")
     ):

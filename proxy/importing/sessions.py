@@ -35,6 +35,10 @@ def translate(given: Given, draft: Draft) -> None:
             given.place("session-store-type") or "oauth2-proxy's default, a cookie",
             "The directory must be there, on a disk that stays. For several replicas, use Redis.",
         )
+        if given.replicas > 1:
+            draft.decide(
+                "replicas", f"{given.replicas} of them share no SQLite file: keep sessions in Redis (store)"
+            )
         draft.changed(
             given.place("session-store-type") or "session_store_type",
             "tokens leave the cookie for a store: SQLite for one process, Redis for several",

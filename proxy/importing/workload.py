@@ -28,6 +28,10 @@ def from_workload(document: Mapping[str, Any]) -> Given:
     for item in _items(document):
         if item.get("kind") == "ConfigMap":
             _from_config_map(item, given)
+    for item in _items(document):
+        count = cast("dict[str, Any]", item.get("spec") or {}).get("replicas")
+        if isinstance(count, int) and any(_containers(item)):
+            given.replicas = max(given.replicas, count)
     for container in _containers(document):
         env = _environment(container, given)
         words = [*_words(container.get("command")), *_words(container.get("args"))]

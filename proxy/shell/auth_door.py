@@ -57,7 +57,7 @@ class AuthDoor:
     def _worded(self, head: RequestHead, asked: Original, verdict: Verdict) -> Answer:
         if isinstance(verdict, Forward):
             return self._answers.passed(verdict, head.cookie_line)
-        if isinstance(verdict, Answer):
+        if isinstance(verdict, Answer) and verdict.status >= 300:
             return self._answers.refused(verdict, self._home(asked.host))
         return self._refusal(head, "Requests below our prefix belong to the public listener.")
 

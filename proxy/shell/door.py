@@ -80,6 +80,7 @@ class FrontDoor:
         self._origins = origins
         self._routes = routes
         self._pages = routes.pages
+        self._auth = routes.pages + b"auth"
         self._sessions = sessions
         self._by_line = sessions.by_line
         self._coherence = sessions.coherence
@@ -95,6 +96,8 @@ class FrontDoor:
         """The verdict on a request; an awaitable one where store or OP must be asked first."""
         path = head.path
         if path.startswith(self._pages):
+            if head.target == self._auth and head.method == b"GET":
+                return self._yes_or_no(head)
             return PAGES
         session = self._by_line.get(head.cookie)
         if session is not None and session.origin is self._origins.of(head.host):
@@ -113,6 +116,35 @@ class FrontDoor:
         if head.cookie.find(origin.names.session) < 0:
             return self._without_session(head, route, "no_session")
         return self._open(head, route, origin)
+
+    # -- `auth`: a proxy asks about each request, so this is no page (`yes_no.py` knows the rarer forms) --
+
+    def _yes_or_no(self, head: Head) -> Verdict | Awaitable[Verdict]:
+        """Whether a protected path would be open; what is told of it is yes or no."""
+        origin = self._origins.of(head.host)
+        session = self._by_line.get(head.cookie)
+        if session is not None and session.origin is origin and self._sessions.believed(session):
+            verdict = self._with_session(head, Route.PROTECTED, session)
+        elif head.cookie.find(origin.names.session) < 0:
+            verdict = self._without_session(head, Route.PROTECTED, "no_session")
+        else:
+            verdict = self._open(head, Route.PROTECTED, origin)
+        if isinstance(verdict, (Forward, Answer, Pages)):
+            return self._told(head, verdict)
+        return self._told_later(head, verdict)
+
+    async def _told_later(self, head: Head, waiting: Awaitable[Verdict]) -> Verdict:
+        return self._told(head, await waiting)
+
+    def _told(self, head: Head, verdict: Verdict) -> Answer:
+        if isinstance(verdict, Forward):
+            fields = [(b"Cache-Control", b"no-store")]
+            fields += [(b"Set-Cookie", value) for value in verdict.set_cookie]
+            return Answer(202, fields, decision="asked")
+        if isinstance(verdict, Answer) and verdict.status != 302:
+            return verdict
+        # The browser's own fields come along; where it goes is for the proxy to say.
+        return self._problem(head, 401, "Sign-in required", "sign_in_required", "denied", sign_in=True)
 
     async def _open(self, head: Head, route: Route, origin: Origin) -> Verdict:
         if self._sessions.store_away_since is not None:

@@ -1,7 +1,8 @@
 """`auth`: whether this browser has a session, and nothing else. For nginx's `auth_request` as it stands.
 
 It is public, so it tells no name and no token; a proxy that is to pass identity on asks at the
-listener for forward auth.
+listener for forward auth. The plain question is answered by the door (`door.py`), without a page;
+here are those with parameters, and HEAD.
 """
 
 from __future__ import annotations

@@ -40,13 +40,27 @@ def test_another_method_is_the_apps(house: House) -> None:
     assert house.browser().post("/ping").status == 401
 
 
-@pytest.mark.parametrize("path", ["/ping", "/ready"])
-def test_forward_auth_lets_nobody_pass_there(house: House, path: str) -> None:
+def asked(house: House, path: str, cookie: str = "") -> int:
+    """What an engine is answered that asks about a path."""
     port = int(house.replica.env[AUTH_PORT].rpartition(":")[2])
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("GET", "/", headers={"X-Original-Method": "GET", "X-Original-URI": path})
-    assert connection.getresponse().status == 401
+    fields = {"X-Original-Method": "GET", "X-Original-URI": path, "Host": house.url.rpartition("/")[2]}
+    connection.request("GET", "/", headers=fields | ({"Cookie": cookie} if cookie else {}))
+    status = connection.getresponse().status
     connection.close()
+    return status
+
+
+@pytest.mark.parametrize("path", ["/ping", "/ready"])
+def test_forward_auth_lets_nobody_pass_there(house: House, path: str) -> None:
+    assert asked(house, path) == 401
+
+
+def test_forward_auth_lets_nobody_pass_to_our_own_yes_or_no(house: House) -> None:
+    cookie = house.somebody().cookie
+    assert asked(house, "/page", cookie) == 200
+    assert asked(house, "/oauth2/auth", cookie) == 403
+    assert asked(house, "/oauth2/auth") in (401, 403)
 
 
 def test_the_operations_port_knows_oauth2_proxys_names(house: House) -> None:

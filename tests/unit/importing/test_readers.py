@@ -286,6 +286,24 @@ items:
     assert CANARY not in out + err
 
 
+def test_several_replicas_share_no_sqlite_file(tmp_path: Path) -> None:
+    (tmp_path / "d.yaml").write_text("""
+apiVersion: apps/v1
+kind: Deployment
+spec:
+  replicas: 3
+  template: {spec: {containers: [{image: quay.io/oauth2-proxy/oauth2-proxy, args: [--client-id=a]}]}}
+""")
+    assert "replicas: 3 of them share no SQLite file" in run("oauth2-proxy", str(tmp_path / "d.yaml"))[2]
+
+
+def test_a_domain_that_is_the_one_host_is_no_news() -> None:
+    here = "--redirect-url=https://app.example.com/oauth2/callback"
+    for name in ("cookie-domain", "whitelist-domain"):
+        assert f"--{name}" not in run("oauth2-proxy", "--args", f"{here} --{name}=app.example.com")[2]
+        assert f"--{name}" in run("oauth2-proxy", "--args", f"{here} --{name}=.example.com")[2]
+
+
 # -- secrets --
 
 
