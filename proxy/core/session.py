@@ -102,7 +102,8 @@ class Record(msgspec.Struct, frozen=True):
         outcome: of the last refresh.
         tombstone: why the session ended; "" while it lives. It refuses every commit.
         user: `user_name` of whose session it is; "" = from before there were indexes.
-        op_session: `op_session_name` of the OP's session that it belongs to; "" = none was named.
+        op_session: `op_session_name` of the OP's session that it belongs to; "" = none was named. For the
+            store's lists: a record that was read need not hold it.
     """
 
     gen: str

@@ -28,10 +28,7 @@ def live_record(**fields: Any) -> Record:
 @asynccontextmanager
 async def replicas(*urls: str, **options: Any) -> AsyncGenerator[Sequence[SteadfastStore]]:
     """Started stores, one for each URL."""
-    stores = [
-        open_redis(LinkOptions(redis_address(url), **options), time.monotonic, lambda now: None)
-        for url in urls
-    ]
+    stores = [open_redis(LinkOptions(redis_address(url), **options), time.monotonic) for url in urls]
     try:
         yield stores
     finally:

@@ -1,7 +1,7 @@
 """A session's record in Redis: a MessagePack map with short names, and two blobs beside it.
 
-Short names and one map instead of a field each: Redis spends some 80 bytes on every field of a
-hash that holds anything long. Names that this version does not know are skipped here and kept
+Short names, and one string instead of a hash: Redis spends some 80 bytes on every field of one
+that holds anything long. Names that this version does not know are skipped here and kept
 by the scripts, so that replicas of two versions can share a session.
 """
 
@@ -38,7 +38,7 @@ class _Lease(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _Meta(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The map `m`; the scripts know these names, too (`lua/*.lua`)."""
+    """The record's map; the scripts know these names, too (`lua/*.lua`)."""
 
     gen: str = field(name="g")
     rt: str = field(name="r")
@@ -56,7 +56,6 @@ class _Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     tombstone: str = field(name="z", default="")
     lease: _Lease | None = field(name="l", default=None)
     user: str = field(name="u", default="")
-    op_session: str = field(name="os", default="")
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -82,7 +81,6 @@ def pack_record(record: Record) -> bytes:
             outcome=None if record.outcome is None else _outcome(record.outcome),
             tombstone=record.tombstone,
             user=record.user,
-            op_session=record.op_session,
         )
     )
 
@@ -144,7 +142,6 @@ def unpack_record(meta: bytes, tokens: bytes, who: bytes) -> Record:
         ),
         tombstone=found.tombstone,
         user=found.user,
-        op_session=found.op_session,
     )
 
 

@@ -212,7 +212,9 @@ def _number(word: str) -> float:
 
 
 def open_redis(
-    options: LinkOptions, monotonic: Callable[[], float], observe: Callable[[float], None]
+    options: LinkOptions,
+    monotonic: Callable[[], float],
+    observe: Callable[[float], None] = lambda now: None,
 ) -> SteadfastStore:
     """A store on this Redis, started; nothing waits for Redis to answer.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
 import logging
 import time
 from collections import Counter
@@ -112,7 +113,8 @@ class RedisStore:
         for name in filter(None, (record.user, record.op_session)):
             # First, and one after the other: in a cluster each is elsewhere, and a session that is on no
             # list could not be ended through it.
-            call = self._call("enlist", self._list(name), _member(key), repr(record.end))
+            place, name_bytes = self._list(name)
+            call = self._call("enlist", place, name_bytes + _member(key), repr(record.end))
             await self._whole(self._link.run(call))
         reply = await self._write("create", key, pack_record(record), record.tokens, record.who)
         if reply[0] == b"exists":
@@ -128,7 +130,8 @@ class RedisStore:
         return await self._mark(user, "", keep_s)
 
     async def sessions_of(self, name: str) -> list[str]:
-        reply = await self._link.run(self._call("listed", self._list(name)))
+        place, name_bytes = self._list(name)
+        reply = await self._link.run(self._call("listed", place, name_bytes))
         return [_key(member) for member in reply[3:]]
 
     async def tally(self) -> list[Tally]:
@@ -262,8 +265,10 @@ class RedisStore:
         now = repr(self._clock()) if self._clock is not None else ""
         return Call(script(name), key, (now, f"{self._prefix}changed", self._sender, *args))
 
-    def _list(self, name: str) -> str:
-        return f"{self._prefix}of:{name}"
+    def _list(self, name: str) -> tuple[str, bytes]:
+        """Where a list of sessions is, and its name there."""
+        digest = hashlib.sha256(name.encode()).digest()[:16]
+        return f"{self._prefix}of:{digest.hex()[:3]}", digest
 
     def _marks(self) -> Plain:
         """Everybody's mark, and the time of the newest user's mark: without a newer one nobody looks."""

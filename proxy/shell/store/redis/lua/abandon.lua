@@ -17,7 +17,7 @@ if ARGV[5] ~= '' then
   end
 end
 if let_go(m, attempt, ARGV[6] == '1') or wrote then
-  press_on()
+  press_on(m)
   save(m)
 end
 if told == 1 then changed() end

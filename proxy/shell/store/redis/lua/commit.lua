@@ -12,7 +12,7 @@ if not m then return gone(m) end
 if m.g == attempt then return whole('committed', m) end
 if m.z then return gone(m) end
 
-press_on()
+press_on(m)
 local held = let_go(m, attempt, true)
 if m.r ~= consumed or m.g ~= acquired then
   if held then save(m) end
@@ -20,6 +20,6 @@ if m.r ~= consumed or m.g ~= acquired then
 end
 m.g, m.r, m.d, m.o = attempt, ARGV[8], tonumber(ARGV[9]), cmsgpack.unpack(ARGV[10])
 if m.x == consumed then m.x = nil end
-save(m, 't', ARGV[7])
+save(m, ARGV[7])
 changed()
 return whole('committed', m, 1)

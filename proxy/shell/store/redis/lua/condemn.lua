@@ -15,7 +15,7 @@ for _, intent in ipairs(m.n) do
   if other and intent[2] ~= '' and NOW - intent[4] < tonumber(ARGV[7]) then return whole('unresolved', m) end
 end
 
-press_on()
+press_on(m)
 let_go(m, attempt, true)
 local told = (m.x == outcome[3] and same(m.o, outcome)) and 0 or 1
 m.x, m.o = outcome[3], outcome

@@ -10,5 +10,5 @@ if there then
 end
 local m = cmsgpack.unpack(ARGV[4])
 m.n = m.n or {}
-save(m, 't', ARGV[5], 'w', ARGV[6])
+save(m, ARGV[5], ARGV[6])
 return {'created', text(NOW), 0}

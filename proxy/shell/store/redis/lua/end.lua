@@ -7,7 +7,7 @@ local m = load()
 if not m then return {'absent', text(NOW), 0} end
 if m.z then return whole('ended', m) end
 local before = whole('ended', m, 1)
-press_on()
+press_on(m)
 m.zd = math.min(NOW + tonumber(ARGV[5]), drop_at(m))
 m.z, m.l, m.n = ARGV[4], nil, {}
 if NOW >= m.zd then
