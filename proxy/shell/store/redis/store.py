@@ -115,7 +115,7 @@ class RedisStore:
             # list could not be ended through it.
             place, name_bytes = self._list(name)
             call = self._call("enlist", place, name_bytes + _member(key), repr(record.end))
-            await self._whole(self._link.run(call))
+            await self._told(call)
         reply = await self._write("create", key, pack_record(record), record.tokens, record.who)
         if reply[0] == b"exists":
             raise ValueError(f"session {key[:12]} exists already")
@@ -242,13 +242,12 @@ class RedisStore:
 
     async def spend_flow(self, flow_id: str, keep_s: float) -> bool:
         call = self._call("spend", f"{self._prefix}flow:{flow_id}", repr(keep_s), random_id())
-        reply = await self._whole(self._link.run(call))
+        reply = await self._told(call)
         return reply[0] == b"spent"
 
     async def announce(self, replica: str, keys: Sequence[str], keep_s: float) -> list[tuple[str, ...]]:
         call = self._call("announce", f"{self._prefix}replicas", replica, " ".join(keys), repr(keep_s))
-        reply = await self._whole(self._link.run(call))
-        self._observe(float(reply[1]))
+        reply = await self._told(call)
         return [tuple(words.decode().split()) for words in reply[3:]]
 
     async def close(self) -> None:
@@ -303,6 +302,12 @@ class RedisStore:
 
     def _session(self, key: str) -> str:
         return f"{self._prefix}{{{key}}}"
+
+    async def _told(self, call: Call) -> list[Any]:
+        """Run a script that is about no session that anybody holds open."""
+        reply = await self._whole(self._link.run(call))
+        self._observe(float(reply[1]))
+        return reply
 
     async def _write(self, name: str, key: str, *args: str | bytes, safely: bool = False) -> list[Any]:
         return await self._whole(self._written(key, self._call(name, self._session(key), *args), safely))
