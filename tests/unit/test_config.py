@@ -526,6 +526,22 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"public_paths": ["/a/../b"]},
         f"public_paths: '/a/../b', no plain path; {BAD_PATH}",
     ),
+    "ping-path-with-query": (
+        {"ping_path": "/ping?x"},
+        "ping_path: '/ping?x', no plain path; write e.g. /ping",
+    ),
+    "ping-path-everything": (
+        {"ping_path": "/"},
+        "ping_path: '/', no plain path; write e.g. /ping",
+    ),
+    "ready-path-below-the-prefix": (
+        {"ready_path": "/oauth2/ready"},
+        "ready_path: '/oauth2/ready', which lies below our own prefix; write e.g. /ping",
+    ),
+    "ready-path-is-the-ping-path": (
+        {"ping_path": "/up", "ready_path": "/up"},
+        "ready_path: the same as ping_path; write another path, or leave one out",
+    ),
     "trusted-proxy-with-host-bits": (
         {"trusted_proxies": ["10.1.2.3/8"]},
         "trusted_proxies: '10.1.2.3/8', no network; write CIDRs, e.g. 10.0.0.0/8",
