@@ -54,6 +54,7 @@ class Engine:
         self._daemon: subprocess.Popen[bytes] | None = None
         self._before: list[tuple[str, list[str]]] = []
         self._forwarding = ""
+        self._home = home
         if _say([self.client, "info", "--format", "{{.ServerVersion}}"]).returncode:
             self._start(home)
 
@@ -133,6 +134,8 @@ class Engine:
         except subprocess.TimeoutExpired:
             self._daemon.kill()
             self._daemon.wait()
+        # Its network namespace stays mounted, and `make clean` could not remove the directory.
+        _say(["umount", str(self._home / "exec/netns/default")])
         for tool, policy in self._before:
             _say([tool, *policy])
         if self._forwarding:
