@@ -72,6 +72,9 @@ from proxy.core.token_reply import Issued, Refused
 VERDICT_PENDING = "verdict_pending"
 """The OP refused the token, but somebody else may still come back with its successor."""
 
+TAKEOVER_PAUSE_S = 2.0
+"""How long a successor waits, with the lease, for a commit of whoever was granted this token before."""
+
 
 class _Phase(enum.Enum):
     CONNECTING = enum.auto()
@@ -129,6 +132,7 @@ class Attempt:
         self._verdict_until = 0.0
         self._wait_until = 0.0
         self._final: Result | None = None
+        self._paused = False
 
     def start(self, now: float) -> Step:
         """The first step.
@@ -250,6 +254,13 @@ class Attempt:
             self._ambiguous = True
             if not self._policy.repeats_at_once and now < self._latest(now):
                 return self._give_up(OutcomeKind.AMBIGUOUS, "unanswered_intent", now, self._latest(now))
+            alive = any(intent.holder for intent in others)
+            if alive and not self._policy.repeat_is_safe and not self._paused:
+                # If they live, they hold the successor and could not write it: the store was away, from them
+                # or from all of us. It has to be theirs before this token is shown to the OP again (D2).
+                self._paused = True
+                self._phase = _Phase.ACQUIRING
+                return Wait(TAKEOVER_PAUSE_S)
         return self._send()
 
     # -- the call --

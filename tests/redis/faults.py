@@ -32,7 +32,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -136,6 +136,7 @@ class FaultProxy:
         self._failure = ""
         self._slow_s = 0.0
         self._spoken = asyncio.Event()
+        self._flowing = asyncio.Event()
         self._lock = threading.Lock()
         self._pipes: set[_Pipe] = set()
         self._server: asyncio.Server | None = None
@@ -146,6 +147,7 @@ class FaultProxy:
 
     def __enter__(self) -> FaultProxy:
         self._thread.start()
+        self._call(self._set(self._flowing, True))
         self.speak()
         self.accept()
         return self
@@ -217,11 +219,23 @@ class FaultProxy:
 
     def silence(self) -> None:
         """From now on nothing passes, either way; connections are accepted and stand."""
-        self._call(self._hush())
+        self._call(self._set(self._spoken, False))
 
     def speak(self) -> None:
         """Undo `silence`; what was sent meanwhile arrives."""
-        self._call(self._unhush())
+        self._call(self._set(self._spoken, True))
+
+    @contextlib.contextmanager
+    def between_commands(self, limit_s: float = 0.5) -> Iterator[None]:
+        """Inside, nothing is under way, as far as no rule holds it back; commands that come wait."""
+        self._call(self._set(self._flowing, False))
+        end, pause = time.monotonic() + limit_s, threading.Event()
+        while any(pipe.pending for pipe in list(self._pipes)) and time.monotonic() < end:
+            pause.wait(0.001)
+        try:
+            yield
+        finally:
+            self._call(self._set(self._flowing, True))
 
     def fail(self, error: str) -> None:
         """Answer every command with this error, without asking Redis."""
@@ -239,11 +253,8 @@ class FaultProxy:
     def _call(self, work: object) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)  # type: ignore[arg-type]
 
-    async def _hush(self) -> None:
-        self._spoken.clear()
-
-    async def _unhush(self) -> None:
-        self._spoken.set()
+    async def _set(self, event: asyncio.Event, on: bool) -> None:
+        event.set() if on else event.clear()
 
     async def _listen(self) -> None:
         if self._server is not None:
@@ -331,6 +342,11 @@ class _Pipe:
                 with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                     await task
 
+    @property
+    def pending(self) -> int:
+        """Replies that are under way and that no rule holds back."""
+        return sum(each.rule is None or each.rule.hold_reply is None for each in list(self._expected))
+
     def break_off(self) -> None:
         self._broken = True
         self._client[1].transport.abort()
@@ -350,6 +366,7 @@ class _Pipe:
             if proxy._slow_s:
                 await asyncio.sleep(proxy._slow_s)
             await proxy._spoken.wait()
+            await proxy._flowing.wait()
             if rule is not None and rule.hold is not None:
                 rule.happens()
                 await rule.hold.pass_through()

@@ -12,6 +12,7 @@ makes the house as new. A test may kill, freeze and cut off whatever it likes.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 from collections.abc import Mapping
@@ -64,9 +65,17 @@ class RedisHouse(House):
             raise
 
     def advance(self, seconds: float) -> None:
-        super().advance(seconds)
-        for proxy in self.proxies:
-            proxy.ahead_s = self._ahead_s
+        """Between two commands: no answer of the store's may tell one replica a time that is past."""
+        with contextlib.ExitStack() as stack:
+            for proxy in self.proxies:
+                stack.enter_context(proxy.between_commands())
+            for replica in self.replicas:
+                if replica.running and not _stopped(replica.pid):
+                    with contextlib.suppress(OSError):  # it is on its way out
+                        replica.operations("/livez")  # its loop has been round: it has read what came
+            super().advance(seconds)
+            for proxy in self.proxies:
+                proxy.ahead_s = self._ahead_s
 
     def end(self) -> None:
         for replica in self.replicas:
@@ -103,6 +112,7 @@ class RedisHouse(House):
     def overtake(self, holder: int) -> None:
         """The holder stands still (as in a suspended machine) until its lease is over."""
         self.replicas[holder].pause()
+        until(lambda: _stopped(self.replicas[holder].pid))
         self.advance(LEASE_S + 1)
 
     def calls(self) -> list[Call]:
@@ -118,6 +128,10 @@ class RedisHouse(House):
     def metric(self, name: str, **labels: str) -> float:
         """Over all replicas that run."""
         return sum(replica.metric(name, **labels) for replica in self.replicas if replica.running)
+
+
+def _stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("T")
 
 
 def reset(op: ScriptedOP) -> None:

@@ -233,8 +233,21 @@ def test_an_unanswered_intent_at_a_reuse_punishing_op_waits_while_the_token_live
     left = Intent("a0", "other", "f0", NOW - 30)
     _, step = calling(Reuse.PUNISHED, record(intents=(left,)))
     assert isinstance(step, steps.Release)
-    _, step = calling(Reuse.PUNISHED, record(intents=(left,)), EXPIRED)
-    assert isinstance(step, steps.Send)
+    machine, step = calling(Reuse.PUNISHED, record(intents=(left,)), EXPIRED)
+    assert isinstance(step, steps.Wait)  # whoever left it may hold the successor, and write it any moment
+    assert machine.feed(steps.Woke(), NOW + 2) == steps.Acquire("g0", "f0")
+    assert isinstance(machine.feed(granted(record(intents=(left,)), EXPIRED), NOW + 2), steps.Send)
+
+
+@pytest.mark.parametrize("reuse", [Reuse.UNKNOWN, Reuse.PUNISHED])
+def test_d2_a_holder_that_was_cut_off_writes_before_its_successor_sends(reuse: Reuse) -> None:
+    left = Intent("a0", "other", "f0", NOW - 30)
+    machine, step = calling(reuse, record(intents=(left,)), EXPIRED)
+    assert isinstance(step, steps.Wait)
+    assert isinstance(machine.feed(steps.Woke(), NOW + 2), steps.Acquire)
+    done = machine.feed(Changed(record(gen="g1", rt="f1"), NOW + 2), NOW + 2)
+    assert isinstance(done, steps.Done)
+    assert isinstance(done.result, steps.Adopted)
 
 
 def test_c10_a_reply_after_the_deadline_is_still_persisted() -> None:
