@@ -206,6 +206,9 @@ class Attempt:
     def _failed_lately(self, outcome: Outcome, record: Record) -> Step:
         if outcome.kind is OutcomeKind.DEAD:
             return self._done(Dead(record, outcome))
+        if outcome.kind is OutcomeKind.OK:
+            # Renewed a moment ago, and the floor between renewals holds us off: nothing failed.
+            return self._done(Adopted(record))
         return self._done(Kept(outcome))
 
     def _held(self, for_s: float, now: float) -> Step:

@@ -211,7 +211,11 @@ class FrontDoor:
         return self._other(head, action, self._why(session))
 
     async def _renewed(self, head: Head, route: Route, session: OpenSession) -> Verdict:
-        result = await self._keeper.renew(session)
+        # On a busy loop our turn may come when another request's renewal is through already.
+        if not session.gone and self._keeper.standing(session) in (Standing.LIVE, Standing.DUE):
+            result = RefreshResult("refreshed")
+        else:
+            result = await self._keeper.renew(session)
         if result.word == "refreshed":
             asked = self._asked(head, route, session)
             action = gate(asked, self._keeper.standing(session))

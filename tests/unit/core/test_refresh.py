@@ -114,6 +114,15 @@ def test_a_fresh_failure_of_somebody_else_is_adopted() -> None:
     assert machine.feed(FailedLately(outcome, record(), NOW), NOW) == steps.Done(steps.Kept(outcome))
 
 
+def test_a_token_that_somebody_renewed_a_moment_ago_is_adopted_not_a_failure() -> None:
+    machine = attempt()
+    machine.start(NOW)
+    machine.feed(steps.Connected(), NOW)
+    outcome = Outcome(OutcomeKind.OK, "ok", "f0", "other", NOW, not_before=NOW + 10)
+    step = machine.feed(FailedLately(outcome, record(), NOW), NOW)
+    assert step == steps.Done(steps.Adopted(record()))
+
+
 def test_a_stored_verdict_is_adopted() -> None:
     outcome = Outcome(OutcomeKind.DEAD, "invalid_grant", "f0", "a9", NOW)
     machine = attempt()

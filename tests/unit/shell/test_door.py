@@ -277,6 +277,26 @@ def test_an_expired_token_is_renewed_before_the_request_goes_on() -> None:
     run_virtual(main)
 
 
+def test_a_request_whose_turn_comes_after_the_renewal_goes_on_with_it() -> None:
+    """It was judged with the expired token, and carried out when the new one was there already."""
+
+    async def main(loop: VirtualLoop) -> None:
+        house = House(loop)
+        cookie = await house.sign_in(life_s=20.0)
+        await asyncio.sleep(15)
+        await house.ask(cookie)
+        await asyncio.sleep(6)
+        late = house.door.admit(Head(cookie=cookie), None)
+        assert not isinstance(late, (Forward, Answer, Pages))  # it has to wait; its turn comes later
+        await house.ask(cookie)
+        verdict = await late
+        assert isinstance(verdict, Forward)
+        assert verdict.identity == b"ada staff at1"
+        assert house.op.calls == 1
+
+    run_virtual(main)
+
+
 def test_a14_when_the_op_is_too_slow_the_answer_is_503_and_the_session_is_kept() -> None:
     async def main(loop: VirtualLoop) -> None:
         house = House(loop)
