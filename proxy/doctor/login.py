@@ -377,7 +377,7 @@ class LoginCheck:
         if found is Reuse.PUNISHED and expected in safe:
             why = f"Renewals are repeated as if a used token did no harm ({expected})."
             return fail("login.reuse", what, why, 'Set refresh.reuse = "punished".')
-        if found in safe and expected in (Reuse.PUNISHED, Reuse.UNKNOWN):
+        if found in safe and expected not in safe:
             why = "A lost reply could be repeated at once; now the renewal waits as long as it can."
             return warn("login.reuse", what, why, f'Set refresh.reuse = "{found}" if the grace covers 20 s.')
         if found is Reuse.PUNISHED and not mild:

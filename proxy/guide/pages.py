@@ -212,6 +212,7 @@ def _reuse(profile: Profile) -> str:
         Reuse.NONE: "works again",
         Reuse.GRACE: "works on",
         Reuse.IDEMPOTENT: "gives the same successor" + grace,
+        Reuse.REFUSED: "is refused",
         Reuse.PUNISHED: "may end the whole sign-in" + grace,
     }[profile.reuse]
 

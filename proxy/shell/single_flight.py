@@ -84,8 +84,11 @@ class SingleFlight:
         """
         self._kit, self._hooks, self._others = kit, hooks, others or {}
 
-    def _of(self, subject: Subject) -> tuple[Kit, Hooks]:
-        return self._others.get(subject.op, (self._kit, self._hooks))
+    def _of(self, subject: Subject) -> tuple[Kit, Hooks] | None:
+        """Who renews this session; None if its provider was removed: no other one gets its token."""
+        if not self._others:
+            return self._kit, self._hooks
+        return self._others.get(subject.op)
 
     def join(self, subject: Subject) -> Flight:
         """The flight of this session: the one under way, or a new one."""
@@ -121,7 +124,13 @@ class SingleFlight:
                 flight.changed.set()
 
     async def _fly(self, subject: Subject, flight: Flight) -> None:
-        kit, _ = self._of(subject)
+        of = self._of(subject)  # once: what begins here ends here, whatever is reconfigured meanwhile
+        if of is None:
+            outcome = self._outcome(subject.record, "provider_removed", 5.0)
+            flight.announced.set_result(steps.Kept(outcome))
+            self._flights.pop(subject.key, None)
+            return
+        kit, hooks = of
         began = kit.clock.monotonic()
         try:
             wait_s = kit.breaker.admit(kit.time.now())
@@ -133,7 +142,7 @@ class SingleFlight:
                 async with self._places[subject.op]:
 
                     async def announce(early: steps.Result) -> None:
-                        await self._announce(subject, flight, early, began)
+                        await self._announce(kit, hooks, subject, flight, early, began)
 
                     result = await Renewal(kit, subject, announce, flight.changed).run()
         except Exception:
@@ -141,13 +150,14 @@ class SingleFlight:
             log.exception("refresh_failed", extra={"session": subject.key[:12]})
             result = steps.Kept(self._outcome(subject.record, "internal_error", 5.0))
         try:
-            await self._announce(subject, flight, result, began)
+            await self._announce(kit, hooks, subject, flight, result, began)
         finally:
             self._flights.pop(subject.key, None)
 
-    async def _announce(self, subject: Subject, flight: Flight, result: steps.Result, began: float) -> None:
+    async def _announce(
+        self, kit: Kit, hooks: Hooks, subject: Subject, flight: Flight, result: steps.Result, began: float
+    ) -> None:
         """Tell the waiters, once; what comes later only reaches `examine` and the metrics."""
-        kit, hooks = self._of(subject)
         took_s = kit.clock.monotonic() - began
         if isinstance(result, (steps.Refreshed, steps.Unsaved, steps.Adopted)):
             try:

@@ -151,7 +151,7 @@ QUIRKS = (
         "github",
         paths=_GITHUB_PATHS,
         issues=_always,
-        rotation=Rotation("family_revoke"),
+        rotation=Rotation("rotate"),
         old_at_dies=True,
         id_token=False,
         groups_in="userinfo",
@@ -171,7 +171,7 @@ QUIRKS = (
     Quirks(
         "gitlab",
         issues=_always,
-        rotation=Rotation("family_revoke"),
+        rotation=Rotation("rotate"),
         old_at_dies=True,
         groups_in="userinfo",
         wants=frozenset({"redirect_uri"}),

@@ -15,14 +15,15 @@ class Reuse(enum.StrEnum):
     """What becomes of a refresh token that is presented again after it was used.
 
     UNKNOWN: nobody said; NONE: it does not rotate, nothing happens; GRACE: it still works
-    for a while; IDEMPOTENT: it answers with the same successor; PUNISHED: the whole
-    family of tokens dies (RFC 9700 §4.14.2).
+    for a while; IDEMPOTENT: it answers with the same successor; REFUSED: it is refused, and
+    nothing else happens; PUNISHED: the whole family of tokens dies (RFC 9700 §4.14.2).
     """
 
     UNKNOWN = "unknown"
     NONE = "none"
     GRACE = "grace"
     IDEMPOTENT = "idempotent"
+    REFUSED = "refused"
     PUNISHED = "punished"
 
 

@@ -183,3 +183,55 @@ def test_what_each_provider_does_is_told_by_its_name(ops: tuple[ScriptedOP, Scri
         assert 'nightporter_provider_rotates{provider="one"}' not in text, "not seen yet"
 
     run(lambda: house(ops), main)
+
+
+def test_a_renewal_under_way_ends_at_its_own_provider_although_that_is_removed(
+    ops: tuple[ScriptedOP, ScriptedOP],
+) -> None:
+    """I9: neither its token nor its identity is ever another provider's business."""
+    from msgspec.structs import replace
+
+    from tests.op.scripted import Gate, Script
+
+    async def main(joined: Joined) -> None:
+        both = joined.parts.settings
+        browser = joined.browser()
+        await joined.sign_in(ops[1], browser, provider="two")
+        await joined.expire(browser)
+        session = await joined.open(browser)
+        gate = Gate()
+        ops[1].script_next(Script(after=gate), "refresh")
+        flight = joined.parts.keeper.start(session)
+        import asyncio
+
+        await asyncio.get_running_loop().run_in_executor(None, gate.wait_reached)
+        joined.reconfigure(replace(both, providers={"one": both.providers["one"]}))
+        gate.open()
+        await joined.parts.flights.wait(flight, 10.0)
+        await joined.settled()
+        assert await joined.session(browser) is None, "not served"
+        assert not ops[0].ledger
+        assert joined.base.telemetry.events["refreshed_identity_mismatch"] == 0
+        joined.reconfigure(both)
+        again = await joined.open(browser)
+        assert ops[1].is_valid(again.tokens.refresh_token), "the rotated token was saved"
+
+    run(lambda: house(ops), main)
+
+
+def test_a_removed_providers_token_goes_to_nobody(ops: tuple[ScriptedOP, ScriptedOP]) -> None:
+    from msgspec.structs import replace
+
+    async def main(joined: Joined) -> None:
+        both = joined.parts.settings
+        browser = joined.browser()
+        await joined.sign_in(ops[1], browser, provider="two")
+        await joined.expire(browser)
+        session = await joined.open(browser)
+        joined.reconfigure(replace(both, providers={"one": both.providers["one"]}))
+        result = await joined.parts.keeper.renew(session)
+        assert (result.word, result.reason) == ("unavailable", "provider_removed")
+        assert not ops[0].ledger
+        assert not ops[1].refreshes()
+
+    run(lambda: house(ops), main)
