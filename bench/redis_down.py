@@ -140,6 +140,7 @@ def away(
         for visitor in strangers:
             visitor.start()
         threading.Event().wait(away_s)
+        starting = time.monotonic()  # it may answer before we know
         redis.start() if how == "stopped" else redis.thaw()
         returned = time.monotonic()
         _wait(lambda: all(v.seen and v.seen[-1].status == 200 for v in (*known, *strangers)))
@@ -151,7 +152,7 @@ def away(
             visitor._browser.get("/after", replica=n % REPLICAS).status != 200
             for n, visitor in enumerate((*known, *strangers))
         )
-        return _judge(report, how, known, strangers, gone, returned, signed_out, op, recovery_s)
+        return _judge(report, how, known, strangers, gone, starting, returned, signed_out, op, recovery_s)
 
 
 def _judge(
@@ -160,13 +161,14 @@ def _judge(
     known: list[Visitor],
     strangers: list[Visitor],
     gone: float,
+    starting: float,
     returned: float,
     signed_out: int,
     op: ScriptedOP,
     recovery_s: float,
 ) -> list[object]:
     def meanwhile(visitors: list[Visitor]) -> list[Seen]:
-        return [s for v in visitors for s in v.seen if s.began > gone and s.ended < returned]
+        return [s for v in visitors for s in v.seen if s.began > gone and s.ended < starting]
 
     def back(visitors: list[Visitor]) -> float:
         """Requests that begin this long after the return, or later, are all served."""

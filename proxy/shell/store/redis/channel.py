@@ -30,8 +30,9 @@ TRUST_S = 0.8
 SILENT_S = 3.0
 """A subscription on which no heartbeat has come back for so long is made anew."""
 
-RETRY_S = (0.1, 0.2, 0.5, 1.0)
-"""Pauses between attempts to subscribe."""
+RETRY_S = (0.1, 0.2)
+"""Pauses between attempts to subscribe. Short ones: a renewal's write that waits for Redis goes out with
+the subscription (`primaries.BACK_S`)."""
 
 
 class Channel:

@@ -130,11 +130,12 @@ class Link:
     def _judged(self, reply: Any) -> Any:
         """A reply as it is, an error in our words; either way the log learns how Redis is."""
         if isinstance(reply, Exception):
-            if isinstance(reply, foreign.ConnectionError):
+            if isinstance(reply, (foreign.ConnectionError, foreign.TimeoutError, OSError)):
                 self._seen.broke()
             word, ours = translated(reply, self.timeout_s)
             self.complaints.failed(word, ours)
             return ours
+        self._seen.answered()
         self.complaints.succeeded()
         return reply
 

@@ -18,6 +18,9 @@ log = logging.getLogger("nightporter.store")
 HOLD_S = 2.0
 """How long no lease is taken after a change."""
 
+BACK_S = 0.5
+"""The same after an outage: whoever could not write down what an OP had issued goes first."""
+
 _RUN_ID = re.compile(rb"run_id:([0-9a-f]{40})")
 
 
@@ -40,6 +43,7 @@ class Primaries:
         self._names: frozenset[str] = frozenset()
         self._blind = False
         self._broken = False
+        self._away = False
         self._hold_until = 0.0
 
     @property
@@ -73,8 +77,15 @@ class Primaries:
             self._note("another server, or a restart")
 
     def broke(self) -> None:
-        """A connection broke."""
+        """A connection broke, or nobody answered."""
         self._broken = self._blind
+        self._away = True
+
+    def answered(self) -> None:
+        """Somebody answered. The first time after an outage, no lease is taken for a moment."""
+        if self._away:
+            self._away = False
+            self._hold_until = max(self._hold_until, self._monotonic() + BACK_S)
 
     def serve(self, names: frozenset[str]) -> None:
         """The cluster's primaries, as far as known now."""
