@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from bench.machine import LOAD_CORE, PROXY_CORE, program
@@ -482,6 +483,7 @@ def available() -> dict[str, Callable[[Stage], Contestant]]:
     """Every contestant whose program is here, by a short name; the floor and ours first."""
     found: dict[str, Callable[[Stage], Contestant]] = {"nginx": nginx_plain, "nightporter": nightporter}
     found["behind-nginx"] = behind_nginx
+    found["nginx-unbuffered"] = partial(nginx_plain, buffering=False)
     if program("haproxy"):
         found["haproxy"] = haproxy_plain
     if (TOOLS / "envoy").exists():

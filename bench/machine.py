@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -108,8 +109,8 @@ class Load:
             self.refused = int(out.partition("Non-2xx or 3xx responses:")[2].split()[0])
         counts = out.partition("Socket errors:")[2].partition("\n")[0].split(",")
         self.errors = sum(int(each.split()[-1]) for each in counts if each.strip())
-        p99 = out.partition("99%")[2].split()[:1]
-        self.p99_ms = _ms(p99[0]) if p99 else 0.0
+        p99 = re.search(r"(?m)^\s+99%\s+(\S+)$", out)
+        self.p99_ms = _ms(p99[1]) if p99 else 0.0
 
 
 def _ms(text: str) -> float:
@@ -119,11 +120,11 @@ def _ms(text: str) -> float:
     return float(text)
 
 
-def wrk(port: int, lua: Path, seconds: float, connections: int = 32) -> Load:
-    """Load on one port; every answer has to be a 2xx."""
+def wrk(port: int, lua: Path, seconds: int, connections: int = 32, *, strict: bool = True) -> Load:
+    """Load on one port; every answer has to be a 2xx, unless it is counted only (`strict`)."""
     out = subprocess.run(
         [
-            *("taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency"),
+            *("taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"),
             *("-s", str(lua), f"http://127.0.0.1:{port}/"),
         ],
         capture_output=True,
@@ -135,7 +136,7 @@ def wrk(port: int, lua: Path, seconds: float, connections: int = 32) -> Load:
     out = out.stdout
     load = Load(out)
     # A peer that closes a kept connection now and then is no reason to throw its figure away.
-    if load.refused or load.errors * 1_000 > load.requests or not load.requests:
+    if strict and (load.refused or load.errors * 1_000 > load.requests or not load.requests):
         raise RuntimeError(f"the run counts for nothing: {out}")
     return load
 

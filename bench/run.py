@@ -48,7 +48,7 @@ class Figures:
         return statistics.median(found) if found else 0.0
 
 
-def measure(each: Contestant, figures: Figures, kind: str, lua: Path, seconds: float) -> None:
+def measure(each: Contestant, figures: Figures, kind: str, lua: Path, seconds: int) -> None:
     """One turn of one contestant."""
     pids = each.pids
     before = cpu_s(*pids)
@@ -63,7 +63,7 @@ def measure(each: Contestant, figures: Figures, kind: str, lua: Path, seconds: f
 
 
 def run(
-    home: Path, names: list[str], kinds: list[str], rounds: int, seconds: float
+    home: Path, names: list[str], kinds: list[str], rounds: int, seconds: int
 ) -> tuple[list[Figures], list[str]]:
     """All contestants, in turns."""
     left_out: list[str] = []
@@ -92,7 +92,7 @@ def run(
                         measure(each, figures, kind, scripts[each.name, kind], seconds)
                     except RuntimeError as error:
                         left_out.append(f"a round of {each.name}, {kind}: {str(error)[:300]}")
-        return [figures for _, figures in contestants], left_out
+        return [figures for _, figures in contestants if figures.median("browser")], left_out
 
 
 def table(found: list[Figures], kinds: list[str]) -> str:
@@ -128,14 +128,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="ours beside nginx, within three minutes")
     parser.add_argument("--only", default="", help="names, separated by commas")
     parser.add_argument("--rounds", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=0.0)
+    parser.add_argument("--seconds", type=int, default=0, help="of one turn; wrk counts whole ones")
     parser.add_argument("--out", default="build/bench", help="directory of the results")
     options = parser.parse_args(arguments)
     names = [name for name in options.only.split(",") if name]
     if options.quick and not names:
         names = ["nginx", "nightporter", "behind-nginx"]
     rounds = options.rounds or (3 if options.quick else 5)
-    seconds = options.seconds or (3.0 if options.quick else 4.0)
+    seconds = options.seconds or (3 if options.quick else 4)
     kinds = ["browser", "short", "traced", "1m"]
     home = Path(tempfile.mkdtemp(prefix="nightporter-bench-"))
     found, left_out = run(home, names, kinds, rounds, seconds)
@@ -144,7 +144,9 @@ def main(arguments: list[str] | None = None) -> int:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
-    heading = f"{when}, {described()}, commit {commit.stdout.strip()}; {rounds} rounds of {seconds:g} s, medians\n\n"
+    heading = (
+        f"{when}, {described()}, commit {commit.stdout.strip()}; {rounds} rounds of {seconds} s, medians\n\n"
+    )
     print(heading + text)
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)

@@ -60,8 +60,9 @@ class Question(Protocol):
     def cookie_line(self) -> bytes: ...
     @property
     def request_id(self) -> bytes: ...
+    @property
+    def lines(self) -> list[bytes]: ...
     def get(self, name: bytes, /) -> bytes | None: ...
-    def get_all(self, name: bytes, /) -> list[bytes]: ...
 
 
 class Original:
@@ -76,7 +77,7 @@ class Original:
 
     __slots__ = ("_question", "cookie", "host", "method", "path", "request_id", "target", "upgrade_websocket")
 
-    def __init__(self, question: Question, method: bytes, target: bytes, host: bytes) -> None:
+    def __init__(self, question: Question, method: bytes, target: bytes, host: bytes, socket: bool) -> None:
         self._question = question
         self.method = method
         self.target = target
@@ -84,7 +85,7 @@ class Original:
         self.host = host
         self.cookie = question.cookie
         self.request_id = question.request_id
-        self.upgrade_websocket = method == b"CONNECT" or question.get(b"sec-websocket-key") is not None
+        self.upgrade_websocket = socket or method == b"CONNECT"
 
     def get(self, name: bytes) -> bytes | None:
         """A field's value, by lower-case name."""
@@ -93,19 +94,28 @@ class Original:
 
 def original(engine: Engine, question: Question) -> Original | None:
     """The request that is asked about; None if the engine's word is not plain."""
+    # All lines at once: cutting each into name and value would cost more than the decision does.
+    raw = b"\n%b\r\n" % b"\r\n".join(question.lines)
+    low = raw.lower()
+    socket = low.find(b"\nsec-websocket-key:") >= 0
     sources = _SOURCES.get(engine)
     if sources is None:
-        return Original(question, question.method, question.target, question.host)
+        return Original(question, question.method, question.target, question.host, socket)
     found: list[bytes] = []
     for name in sources:
-        values = question.get_all(name)
-        if len(values) != 1:
+        if name == b"host":
+            found.append(question.host)  # one only, or the request would have been refused
+            continue
+        mark = b"\n%b:" % name
+        at = low.find(mark)
+        if at < 0 or low.find(mark, at + 1) >= 0:
             return None
-        found.append(values[0])
+        at += len(mark)
+        found.append(raw[at : raw.index(b"\r\n", at)].strip(b" \t"))
     method, target, host = found
     if not (_METHOD.fullmatch(method) and _TARGET.fullmatch(target) and _HOST.fullmatch(host)):
         return None
-    return Original(question, method, target, host)
+    return Original(question, method, target, host, socket)
 
 
 class Answers:
