@@ -68,7 +68,7 @@ class Stage:
         self.expire()
         burst(self.people, PEOPLE * 2, replicas=replicas)
         count = 0
-        for person in self.people:
+        for n, person in enumerate(self.people):
             last: list[Reply] = []
 
             def decided(person: Browser = person, last: list[Reply] = last) -> bool:
@@ -79,6 +79,8 @@ class Stage:
             if last[-1].status != 200:
                 count += 1
                 self.reasons.append(str(last[-1].json.get("reason")))
+                self.op.user = {**self.op.user, "sub": f"user-{n}", "email": f"user-{n}@example.com"}
+                person.sign_in(replica=replicas[-1])  # counted; the next storm is for everybody again
         return count
 
     def wrong(self, replies: Sequence[Reply]) -> int:
