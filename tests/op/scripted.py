@@ -34,6 +34,9 @@ from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey, import_key
 
 CLIENT_ID = "np test/client"
 CLIENT_SECRET = "s3cret +%/:ü&canary"
+LIMIT_S = 60.0
+"""How long a test waits for an event before it calls it missing; only a failure lasts that long."""
+
 REDIRECT_URI = "http://127.0.0.1:1/oauth2/callback"
 
 Params = list[tuple[str, str]]
@@ -80,7 +83,7 @@ class Gate:
             with contextlib.suppress(RuntimeError):  # the OP has stopped meanwhile
                 wake()
 
-    def wait_reached(self, timeout: float = 10.0) -> None:
+    def wait_reached(self, timeout: float = LIMIT_S) -> None:
         assert self.reached.wait(timeout), "the OP did not get to the gate"
 
     async def pass_through(self) -> None:
@@ -405,7 +408,7 @@ class ScriptedOP:
         """What was queued and did not come is not done."""
         self._next.clear()
 
-    def wait_calls(self, n: int, timeout: float = 10.0) -> list[Call]:
+    def wait_calls(self, n: int, timeout: float = LIMIT_S) -> list[Call]:
         """Wait until the ledger holds `n` token calls."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.ledger) >= n, timeout), (
@@ -413,7 +416,7 @@ class ScriptedOP:
             )
             return list(self.ledger)
 
-    def wait_refreshes(self, n: int, timeout: float = 10.0) -> list[Call]:
+    def wait_refreshes(self, n: int, timeout: float = LIMIT_S) -> list[Call]:
         """Wait until the ledger holds `n` refreshes."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.refreshes()) >= n, timeout), (
@@ -478,7 +481,7 @@ class ScriptedOP:
         self._loop.run_forever()
 
     def _call(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(LIMIT_S)
 
     async def _listen(self) -> None:
         if self._server is not None:

@@ -73,7 +73,7 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def until(check: Callable[[], object], limit_s: float = 30.0) -> None:
+def until(check: Callable[[], object], limit_s: float = 60.0) -> None:
     """Wait for an event that only asking shows; fails after `limit_s`."""
     end = time.monotonic() + limit_s
     wait = threading.Event()
