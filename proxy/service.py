@@ -192,11 +192,12 @@ class Service:
             on_done=telemetry.request,
         )
         self._crew: Server | None = None
-        scrape: Callable[[], bytes | Awaitable[bytes]] = telemetry.scrape
+        door = self._operations_door(telemetry.scrape, self._front.let_go)
         if share is not None:
-            self._crew = Server(self._operations_door(telemetry.scrape), policy)
-            scrape = Crew(share.crew_dir, share.number, telemetry.scrape).scrape
-        self._operations = Server(self._operations_door(scrape), policy)
+            crew = Crew(share.crew_dir, share.number, telemetry.scrape)
+            self._crew = Server(door, policy)
+            door = self._operations_door(crew.scrape, lambda: self._all_let_go(crew))
+        self._operations = Server(door, policy)
         self._auth: Server | None = None
         if settings.forward_auth.listen:
             self._auth = Server(
@@ -237,7 +238,13 @@ class Service:
         settings = parts.settings
         return with_probes(parts.front, settings.ping_path, settings.ready_path, lambda: self._ready)
 
-    def _operations_door(self, scrape: Callable[[], bytes | Awaitable[bytes]]) -> OperationsDoor:
+    def _all_let_go(self, crew: Crew) -> None:
+        self._front.let_go()
+        self.parts.base.background.spawn("let-go", crew.tell(b"/let-go"))
+
+    def _operations_door(
+        self, scrape: Callable[[], bytes | Awaitable[bytes]], let_go: Callable[[], None]
+    ) -> OperationsDoor:
         telemetry = self.parts.base.telemetry
         return OperationsDoor(
             ready=lambda: self._ready,
@@ -245,7 +252,7 @@ class Service:
             away=self._away,
             scrape=scrape,
             app=self._app_accepts,
-            let_go=self._front.let_go,
+            let_go=let_go,
         )
 
     @staticmethod

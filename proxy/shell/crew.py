@@ -34,21 +34,26 @@ class Crew:
 
     async def scrape(self) -> bytes:
         """Everybody's figures in the Prometheus text format; one that does not answer is left out."""
-        others = [
-            int(name.partition(".")[0]) for name in os.listdir(self._directory) if name.endswith(".sock")
-        ]
-        others = sorted(number for number in others if number != self._number)
-        answers = await asyncio.gather(*(self._ask(number) for number in others))
+        others = self._others()
+        answers = await asyncio.gather(*(self._ask(number, b"/metrics") for number in others))
         found = {self._number: self._scrape()}
         found |= {number: text for number, text in zip(others, answers, strict=True) if text}
         return merged(found)
 
-    async def _ask(self, number: int) -> bytes:
+    async def tell(self, path: bytes) -> None:
+        """Have every other worker do what its operations port does at `path`."""
+        await asyncio.gather(*(self._ask(number, path) for number in self._others()))
+
+    def _others(self) -> list[int]:
+        names = [name for name in os.listdir(self._directory) if name.endswith(".sock")]
+        return sorted({int(name.partition(".")[0]) for name in names} - {self._number})
+
+    async def _ask(self, number: int, path: bytes) -> bytes:
         try:
             async with asyncio.timeout(_LIMIT_S):
                 reader, writer = await asyncio.open_unix_connection(path_of(self._directory, number))
                 try:
-                    writer.write(b"GET /metrics HTTP/1.1\r\nHost: crew\r\nConnection: close\r\n\r\n")
+                    writer.write(b"GET %b HTTP/1.1\r\nHost: crew\r\nConnection: close\r\n\r\n" % path)
                     answer = await reader.read(-1)
                 finally:
                     writer.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import os
 import re
 import signal
@@ -136,6 +137,28 @@ def test_metrics_are_everybodys_whoever_is_asked(redis: RedisServer, tmp_path: P
                 "0",
                 "1",
             }
+
+
+def test_every_worker_lets_go_whichever_is_asked(redis: RedisServer, tmp_path: Path) -> None:
+    with crew_of(redis, tmp_path) as house:
+        until(lambda: len(house.replica.events("ready")) == 2)
+        connections = [
+            http.client.HTTPConnection("127.0.0.1", house.replica.port, timeout=30) for _ in range(24)
+        ]
+        for connection in connections:
+            connection.request("GET", "/kept")
+            connection.getresponse().read()
+        assert house.replica.operations("/let-go").status < 300
+        until(lambda: connections_of(house) == 0)
+        for connection in connections:
+            connection.close()
+
+
+def connections_of(house: House) -> float:
+    text = house.replica.operations("/metrics").text
+    found = re.findall(r'nightporter_connections\{worker="\d"\} (\S+)', text)
+    assert len(found) == 2
+    return sum(map(float, found))
 
 
 def test_an_address_that_is_taken_is_a_configuration_error(redis: RedisServer, tmp_path: Path) -> None:
