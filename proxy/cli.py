@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from proxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from proxy.config import Settings
 
 EXIT_CONFIG = 2
 
@@ -91,7 +95,7 @@ def _run(options: argparse.Namespace) -> int:
 
         return run(loaded.settings, options)
     if options.command == "check":
-        for warning in loaded.warnings:
+        for warning in (*loaded.warnings, *_of_the_store(loaded.settings)):
             print(f"warning: {warning}")
         print("OK: the configuration can be used.")
         return 0
@@ -99,6 +103,17 @@ def _run(options: argparse.Namespace) -> int:
 
     print(show(loaded), end="")
     return 0
+
+
+def _of_the_store(settings: Settings) -> list[str]:
+    """What deserves a warning about Redis as it is now; nothing for other stores."""
+    from proxy.config.redis_address import is_redis
+
+    if not is_redis(settings.store.reveal()):
+        return []
+    from proxy.doctor.redis import warnings
+
+    return warnings(settings)
 
 
 def _describe(what: str) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, cast
 
 from proxy import wiring
 from proxy.config import Settings
-from proxy.doctor.report import Finding, fail, ok, warn
+from proxy.doctor.report import Finding, Level, fail, ok, warn
 from proxy.errors import StoreUnavailable
 
 OLDEST = (6, 2)
@@ -36,10 +37,10 @@ async def checks(settings: Settings) -> AsyncIterator[Finding]:
         except StoreUnavailable as error:
             why = "Nobody can sign in; those who are in go on for a while."
             fix = "Check the address, the password, TLS files and firewalls."
-            yield fail("store.reach", f"{options.address!r}: {error.detail or error.message}", why, fix)
+            yield fail("store.reach", f"{settings.store}: {error.detail or error.message}", why, fix)
             return
         took = time.monotonic() - began
-        yield ok("store.reach", f"{options.address!r} answers")
+        yield ok("store.reach", f"{settings.store} answers")
         async for finding in _latency(link, took):
             yield finding
         yield clock(told, time.time())
@@ -57,6 +58,21 @@ async def checks(settings: Settings) -> AsyncIterator[Finding]:
             yield finding
     finally:
         await link.close()
+
+
+def warnings(settings: Settings) -> list[str]:
+    """What is wrong with the store's Redis, a sentence or three each; [] if all is well."""
+
+    async def gather() -> list[str]:
+        return [
+            " ".join(
+                part if part.endswith(".") else part + "." for part in (each.what, each.why, each.remedy)
+            )
+            async for each in checks(settings)
+            if each.level is not Level.OK
+        ]
+
+    return asyncio.run(gather())
 
 
 async def _latency(link: Any, first: float) -> AsyncIterator[Finding]:
@@ -138,6 +154,13 @@ def server(info: Mapping[str, str], settings: Settings, *, clustered: bool) -> I
             f"{replicas} replicas, and store_wait_replicas is 0",
             "A failover may lose the last renewals; at a provider that punishes reuse that costs sessions.",
             "Set store_wait_replicas = 1.",
+        )
+    elif not replicas and not clustered:
+        yield warn(
+            "store.replicas",
+            "no replica",
+            "While this server is away nobody can sign in, and tokens are not renewed.",
+            "Add a replica, and Sentinels or a cluster that fail over to it.",
         )
     else:
         yield ok("store.replicas", f"{replicas} replicas, {wanted} are waited for")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 from typing import Any
 
 import pytest
 
 from proxy.config import SecretUrl, Settings
+from proxy.config.keys import new_key
 from proxy.doctor import redis as checks
 from proxy.doctor.report import Finding, Level
 from tests.redis.cluster import cluster_rig
@@ -29,7 +33,9 @@ def look(url: str, **changes: Any) -> dict[str, Finding]:
 def test_a_server_that_keeps_everything_is_fine() -> None:
     with redis_server({"appendonly": "yes"}) as server:
         found = look(server.url)
-    assert {finding.level for finding in found.values()} == {Level.OK}
+    lonely = found["store.replicas"]  # it is one server alone
+    assert (lonely.level, "Add a replica" in lonely.remedy) == (Level.WARN, True)
+    assert {finding.level for name, finding in found.items() if name != "store.replicas"} == {Level.OK}
     assert found.keys() >= {
         *("store.reach", "store.latency", "store.clock", "store.version", "store.eviction"),
         *("store.persistence", "store.replicas", "store.scripts", "store.publish"),
@@ -100,3 +106,36 @@ def test_an_old_server_is_refused_and_a_clock_that_is_off_is_said() -> None:
     now = time.time()
     assert checks.clock((int(now), 0), now).level is Level.OK
     assert checks.clock((int(now) - 120, 0), now).level is Level.WARN
+
+
+def test_a_plain_check_warns_of_the_store_as_it_is_and_still_says_yes() -> None:
+    def checked(url: str) -> tuple[int, str]:
+        env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("NIGHTPORTER_")},
+            "NIGHTPORTER_ISSUER": "https://login.example.com",
+            "NIGHTPORTER_CLIENT_ID": "app",
+            "NIGHTPORTER_CLIENT_SECRET": "a-secret-of-the-client",
+            "NIGHTPORTER_UPSTREAM": "http://127.0.0.1:9000",
+            "NIGHTPORTER_PUBLIC_URL": "https://app.example.com",
+            "NIGHTPORTER_COOKIE_KEYS": new_key(),
+            "NIGHTPORTER_STORE": url,
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "proxy", "check"], env=env, capture_output=True, text=True, timeout=60
+        )
+        return done.returncode, done.stdout
+
+    with redis_server({"maxmemory": "64mb", "maxmemory-policy": "allkeys-lru", "save": ""}) as server:
+        status, said = checked(server.url)
+        url = server.url
+    assert status == 0
+    for words in (
+        "maxmemory-policy noeviction",
+        "Set appendonly yes",
+        "Add a replica",
+        "OK: the configuration",
+    ):
+        assert words in said
+    status, said = checked(url)  # the server has ended
+    assert status == 0
+    assert "cannot be reached" in said
