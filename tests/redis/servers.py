@@ -24,10 +24,10 @@ READY_S = 30.0
 
 
 def need(program: str) -> str:
-    """The program's path; the test is skipped, with the remedy, where it is missing."""
+    """The program's path; the test fails, with the remedy, where it is missing."""
     found = shutil.which(program)
     if found is None:
-        pytest.skip(f"{program} is not installed; `make test-tools` installs it")
+        pytest.fail(f"{program} is not installed; `make test-tools` installs it")
     return found
 
 

@@ -41,7 +41,7 @@ class Toxiproxy:
     def __enter__(self) -> Toxiproxy:
         program = str(BUILT) if BUILT.exists() else shutil.which("toxiproxy-server")
         if program is None:
-            pytest.skip("toxiproxy-server is not installed; with Go, `make test-tools` builds it")
+            pytest.fail("toxiproxy-server is not installed; with Go, `make test-tools` builds it")
         self._process = subprocess.Popen(
             [program, "-host", "127.0.0.1", "-port", str(self._control)],
             stdout=subprocess.DEVNULL,
