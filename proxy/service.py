@@ -60,26 +60,19 @@ def serve(read: Callable[[], Loaded]) -> int:
     Raises:
         ConfigError: there is nothing to run with.
     """
-    import uvloop
-
     loaded = read()
     set_up_logging(loaded.settings.log_level)
     _warn(loaded)
     if loaded.settings.workers > 1:
-        return Supervisor(loaded.settings, lambda share: _worker(read, share)).run()
-    try:
-        return uvloop.run(_serve(loaded, read))
-    except ConfigError:
-        raise
-    except ProxyError as error:
-        log.error("cannot_start", extra={"detail": error.detail or error.message})
-        return 1
+        # A worker that takes another's place takes over what changed.
+        return Supervisor(loaded.settings, lambda share: _run(read(), read, share)).run()
+    return _run(loaded, read, None)
 
 
-def _worker(read: Callable[[], Loaded], share: Share) -> int:
+def _run(loaded: Loaded, read: Callable[[], Loaded], share: Share | None) -> int:
+    """One process that serves, to its end; the exit status."""
     import uvloop
 
-    loaded = read()  # a worker that takes another's place takes over what changed
     try:
         return uvloop.run(_serve(loaded, read, share))
     except ConfigError:
@@ -94,7 +87,7 @@ def _warn(loaded: Loaded) -> None:
         log.warning("configuration", extra={"detail": warning})
 
 
-async def _serve(loaded: Loaded, read: Callable[[], Loaded], share: Share | None = None) -> int:
+async def _serve(loaded: Loaded, read: Callable[[], Loaded], share: Share | None) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import ssl
@@ -72,7 +71,7 @@ def redis_options(settings: Settings) -> LinkOptions:
     address = redis_address(settings.store.reveal())
     if settings.store_password:
         username, password = settings.store_username, settings.store_password.reveal()
-        address = dataclasses.replace(address, username=username, password=password)
+        address = replace(address, username=username, password=password)
     return LinkOptions(
         address=address,
         ca_file=settings.store_ca_file,
