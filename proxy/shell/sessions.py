@@ -402,7 +402,10 @@ class Sessions:
             session.stale = True
             raise
         self._time.observe(snapshot.now)
-        why = ended(snapshot.record, snapshot.now, snapshot.not_before)
+        why = self._refused.get(session.key) or ended(snapshot.record, snapshot.now, snapshot.not_before)
+        if not why and session.key in self._unjudged:
+            session.stale = True  # its new tokens are being checked: see `_read`
+            return
         if why == Ended.OPERATOR and snapshot.record is not None:
             self._end_outside(session.origin, session.ticket, session.key, session, snapshot.record)
             return
