@@ -162,17 +162,22 @@ class Place:
 
     def person(self) -> Person:
         """Somebody who has just signed in."""
+        self.another_second()
         somebody = Person(self.porter, self.op)
         somebody.sign_in()
         return somebody
 
     def expire(self) -> None:
         """Everybody's access token is over; where the refresh token dies with it: nearly."""
+        self.another_second()
+        self.porter.advance(LIFE_S + 1 if self.mode.refresh_token_outlives else PATIENT_LIFE_S - 1)
+
+    def another_second(self) -> None:
+        """Tokens that come from now on differ from those that came before, of this session and of others."""
         if self.mode.whole_seconds:
-            last = max(call.at for call in self.op.relay.calls if call.grant)
+            last = max((call.at for call in self.op.relay.calls if call.grant), default=0.0)
             # Two, because it stamps its answer some time after the call came: perhaps in the next second.
             until(lambda: time.monotonic() > last + 2.0)
-        self.porter.advance(LIFE_S + 1 if self.mode.refresh_token_outlives else PATIENT_LIFE_S - 1)
 
     def renewed(self, person: Person, *, since: int) -> None:
         """Ask for a page until the renewal that this set off is through."""

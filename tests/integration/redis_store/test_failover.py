@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import time
@@ -10,11 +11,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from proxy.core.answers import Changed, Committed, Granted
+from proxy.core.answers import Changed, Commit, Committed, Gone, Granted
 from proxy.core.session import ended
 from proxy.errors import StoreUnavailable
 from proxy.shell.store.redis.primaries import HOLD_S
 from proxy.shell.store.redis.steadfast import SteadfastStore
+from proxy.shell.store.redis.store import RedisStore
 from tests.contract.sessions import KEY, ask, reply, stored
 from tests.integration.redis_store.house import coherent, live_record, play, replicas, until
 from tests.redis.cluster import ClusterRig, cluster_rig
@@ -274,3 +276,60 @@ def test_d14_in_a_cluster_sessions_outlive_a_node_and_lost_commits_come_back(clu
 
 async def is_gen(store: SteadfastStore, gen: str, key: str = KEY) -> bool:
     return await gen_of(store, key) == gen
+
+
+@contextlib.contextmanager
+def others_commit_before(attempt: str, *meanwhile: Commit | None) -> Iterator[None]:
+    """While inside, each try of `attempt` is preceded by one of these commits, in order."""
+    commit, others = RedisStore.commit, iter(meanwhile)
+
+    async def commits(self: RedisStore, key: str, write: Commit) -> Committed | Changed | Gone:
+        other = next(others, None) if write.attempt == attempt else None
+        if other is not None:
+            assert isinstance(await commit(self, key, other), Committed)
+        return await commit(self, key, write)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RedisStore, "commit", commits)
+        yield
+    assert next(others, None) is None, "it tried that often"
+
+
+def test_t7_a_commit_wins_over_every_ancestor_that_others_say_again_meanwhile() -> None:
+    async def script() -> None:
+        with redis_server({}) as server:
+            async with replicas(server.url) as (writer,):
+                await writer.create(KEY, live_record())
+                before = server.do("DUMP", f"np:{{{KEY}}}")
+                for attempt, gen in (("a", "login"), ("b", "a"), ("c", "b")):
+                    await writer.acquire(KEY, ask(attempt, gen, "rt0" if gen == "login" else f"rt of {gen}"))
+                    if attempt != "c":
+                        consumed = "rt0" if gen == "login" else f"rt of {gen}"
+                        assert isinstance(await writer.commit(KEY, reply(attempt, consumed, gen)), Committed)
+                server.do("RESTORE", f"np:{{{KEY}}}", 0, before, "REPLACE")
+                with others_commit_before("c", None, reply("a"), reply("b", "rt of a", "a")):
+                    answer = await writer.commit(KEY, reply("c", "rt of b", "b"))
+                assert isinstance(answer, Committed)
+                assert (await stored(writer)).tokens == b"tokens of c"
+
+    play(script())
+
+
+def test_t7_what_a_reader_says_again_wins_over_the_ancestors_that_others_say_again() -> None:
+    async def script() -> None:
+        with redis_server({}) as server:
+            async with replicas(server.url) as (writer,):
+                await writer.create(KEY, live_record())
+                before = server.do("DUMP", f"np:{{{KEY}}}")
+                await writer.acquire(KEY, ask("a"))
+                await writer.commit(KEY, reply("a"))
+                await writer.acquire(KEY, ask("b", "a", "rt of a"))
+                await writer.commit(KEY, reply("b", "rt of a", "a"))
+                server.do("RESTORE", f"np:{{{KEY}}}", 0, before, "REPLACE")
+                with others_commit_before("b", reply("a")):
+                    snapshot = await writer.read(KEY)
+                assert snapshot.record is not None
+                assert snapshot.record.tokens == b"tokens of b"
+                assert (await stored(writer)).tokens == b"tokens of b"
+
+    play(script())

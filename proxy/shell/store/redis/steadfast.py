@@ -102,9 +102,10 @@ class SteadfastStore(RedisStore):
                 return answer
 
     async def commit(self, key: str, write: Commit) -> Committed | Changed | Gone:
+        over = write
         while True:
             self._memory.sends(key, write)
-            answer = await super().commit(key, write)
+            answer = await super().commit(key, over)
             match answer:
                 case Committed():
                     self._memory.wrote(key, write)
@@ -112,12 +113,14 @@ class SteadfastStore(RedisStore):
                 case Gone():
                     return self._noted(key, answer)
                 case Changed(record):
-                    if not self._memory.follows(key, record.gen, write):
+                    # Meanwhile somebody may have said an ancestor again, or the very version we came from.
+                    came_back = over is not write and record.gen == write.acquired_gen
+                    if not came_back and not self._memory.follows(key, record.gen, write):
                         self._memory.saw(key, record)
                         return answer
             # The store went back behind the version that this reply came from: over the ancestor then.
             log.warning("store_went_back", extra={"session": key[:12]})
-            write = _over(write, record)
+            over = _over(write, record)
 
     async def condemn(
         self, key: str, attempt: str, gen: str, outcome: Outcome
@@ -170,15 +173,15 @@ class SteadfastStore(RedisStore):
             log.warning("ending_said_again", extra={"session": key[:12], "reason": ending.reason})
             await super().end(key, ending.reason, ending.keep_s)
             return replace(record, tombstone=ending.reason, intents=())
-        write = memory.lost(key, record)
-        if write is None:
-            memory.saw(key, record)
-            return record
-        log.warning("commit_said_again", extra={"session": key[:12]})
-        answer = await super().commit(key, _over(write, record))
-        if isinstance(answer, Gone):
-            return replace(record, tombstone=self._noted(key, answer).reason, intents=())
-        return answer.record
+        # Again, because others say their commits again, too: what ours met may be another ancestor.
+        while (write := memory.lost(key, record)) is not None:
+            log.warning("commit_said_again", extra={"session": key[:12]})
+            answer = await super().commit(key, _over(write, record))
+            if isinstance(answer, Gone):
+                return replace(record, tombstone=self._noted(key, answer).reason, intents=())
+            record = answer.record
+        memory.saw(key, record)
+        return record
 
     async def _repair(self) -> None:
         """After a change of primary, look at everything that we wrote or saw end lately."""
