@@ -167,7 +167,7 @@ def config_schema() -> dict[str, Any]:
             elif setting.kind == "url":
                 content["pattern"] = "^[^@]*$"
                 content["description"] += " With a password in it: in a Secret."
-    for name in ("client_secret", "client_key"):
+    for name in ("client_secret", "client_secret_next", "client_key"):
         del found["properties"]["providers"]["additionalProperties"]["properties"][name]
     return {**{k: v for k, v in found.items() if k != "$schema"}, "title": "Settings of Nightporter"}
 

@@ -182,10 +182,11 @@ def provider_of(name: str, several: Several, base: Base, before: Provider | None
         return Provider(
             name, several, config, ca, profile, before.op, claims, before.breaker, before.observed
         )
-    op = OPClient(config, base.clock)
+    observed = Observed(rotates_at_times=profile.rotates_at_times)
+    op = OPClient(config, base.clock, observed.uses_secret)
     if before is not None:
         op.learn_from(before.op)
-    return Provider(name, several, config, ca, profile, op, claims, Breaker(), Observed())
+    return Provider(name, several, config, ca, profile, op, claims, Breaker(), observed)
 
 
 def providers_of(settings: Settings, base: Base, before: Parts | None) -> dict[str, Provider]:

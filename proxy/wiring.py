@@ -160,6 +160,7 @@ def op_config(settings: Settings, profile: Profile, callback: str = "callback") 
         issuer=profile.issuer_of(settings.issuer),
         client_id=settings.client_id,
         client_secret=settings.client_secret.reveal(),
+        client_secret_next=settings.client_secret_next.reveal(),
         client_key=settings.client_key.reveal(),
         client_auth=settings.client_auth,
         scopes=settings.scopes or profile.scopes,

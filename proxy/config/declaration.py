@@ -258,6 +258,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = ""
     client_id: Annotated[str, _say("The client's id at the OP. Required.", "my-app")] = ""
     client_secret: Annotated[Secret, _say("The client's secret at the OP.")] = Secret()
+    client_secret_next: Annotated[
+        Secret,
+        _say(
+            "A second secret while the first is being replaced: used as soon as the OP refuses "
+            "`client_secret`, and the other way round. Which one is in use is logged and measured."
+        ),
+    ] = Secret()
     client_key: Annotated[Secret, _say('Private key for `client_auth = "private_key_jwt"`: PEM or JWK.')] = (
         Secret()
     )

@@ -117,12 +117,14 @@ def _settings(struct: type[Struct], group: str) -> Iterator[Setting]:
 
 
 OF_A_PROVIDER = (
-    *("provider", "issuer", "client_id", "client_secret", "client_key", "client_auth"),
-    *("scopes", "authorize_params", "allow", "groups_claim"),
+    *("provider", "issuer", "client_id", "client_secret", "client_secret_next", "client_key"),
+    *("client_auth", "scopes", "authorize_params", "allow", "groups_claim"),
 )
 """What each of several providers may have of its own."""
 
-NEVER_SHARED = frozenset({"provider", "issuer", "client_id", "client_secret", "client_key"})
+NEVER_SHARED = frozenset(
+    {"provider", "issuer", "client_id", "client_secret", "client_secret_next", "client_key"}
+)
 """What several providers cannot have in common."""
 
 

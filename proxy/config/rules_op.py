@@ -70,7 +70,7 @@ def _client_id(settings: Settings) -> Iterator[Problem]:
         yield Problem("client_id", "not set", "set it to the client id that the OP shows for this app")
 
 
-@reads("client_auth", "client_secret", "client_key")
+@reads("client_auth", "client_secret", "client_secret_next", "client_key")
 def _client_auth(settings: Settings) -> Iterator[Problem]:
     method = settings.client_auth
     if method in ("basic", "post", "client_secret_jwt") and not settings.client_secret:
@@ -85,6 +85,9 @@ def _client_auth(settings: Settings) -> Iterator[Problem]:
     if method == "none" and (settings.client_secret or settings.client_key):
         which = "client_secret" if settings.client_secret else "client_key"
         yield Problem(which, 'set, but client_auth is "none"', 'remove it, or write client_auth = "auto"')
+    if settings.client_secret_next and not settings.client_secret:
+        remedy = "set client_secret, or write this one there"
+        yield Problem("client_secret_next", "set, but there is no client_secret", remedy)
     key = settings.client_key.reveal().lstrip()
     if key and not re.match(r"-----BEGIN [A-Z ]*PRIVATE KEY-----|\{", key):
         remedy = "write a PEM block (BEGIN PRIVATE KEY) or a private JWK (a JSON object)"
@@ -116,9 +119,11 @@ def _groups_claim(settings: Settings) -> Iterator[Problem]:
         yield Problem("groups_claim", short(settings.groups_claim), "write a claim's name, e.g. groups")
 
 
-@reads("allow", "issuer", "provider")
+@reads("allow", "issuer", "provider", "groups_claim")
 def _allow(settings: Settings) -> Iterator[Problem]:
-    tenants = bool(_profile(settings).tenant_claim)
+    profile = _profile(settings)
+    tenants = bool(profile.tenant_claim)
+    groups = bool(settings.groups_claim) or profile.groups_from != "nowhere"
     for rule in settings.allow:
         kind, colon, value = rule.partition(":")
         match (colon and kind, value):
@@ -126,6 +131,9 @@ def _allow(settings: Settings) -> Iterator[Problem]:
                 # A rule that can never match would deny without a word of why.
                 found = f"{short(rule)}, but this provider's accounts belong to no tenant"
                 yield Problem("allow", found, "remove it; tenant: is for provider entra and google")
+            case ("group", word) if word.strip() and not groups:
+                found = f"{short(rule)}, but {profile.title} tells no groups"
+                yield Problem("allow", found, "write tenant:, a domain or email: instead")
             case ("email", address) if re.fullmatch(r"[^@\s,]+@[^@\s,]+", address):
                 pass
             case ("group" | "sub" | "tenant", word) if word.strip():

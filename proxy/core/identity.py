@@ -154,7 +154,7 @@ def needs_userinfo(claims: Mapping[str, Any], scopes: Sequence[str], rules: Clai
         return True
     if "profile" in scopes and not claims.keys() & {"name", "preferred_username"}:
         return True
-    wanted = "groups" in scopes or rules.profile.groups_from is not GroupsFrom.ID_TOKEN
+    wanted = "groups" in scopes or rules.profile.groups_from in (GroupsFrom.USERINFO, GroupsFrom.API)
     if wanted and claim(claims, rules.groups_claim) is None:
         return True
     return any(claim(claims, path) is None for path in rules.extra)

@@ -22,6 +22,9 @@ SURE_AFTER = 3
 class Observed:
     """What one provider was seen to do by this process.
 
+    Args:
+        rotates_at_times: it may keep a token for long and replace it then: it is not believed to keep it.
+
     Attributes:
         refreshes: replies that issued tokens for a refresh token.
         rotations: of those, with another refresh token.
@@ -29,12 +32,15 @@ class Observed:
         life_s: life of the last access token, None = it named none.
         sign_ins: code exchanges that issued tokens.
         without_refresh_token: of those, without a refresh token.
+        next_secret: whether it takes `client_secret_next` instead of `client_secret`; None = there is one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, rotates_at_times: bool = False) -> None:
+        self._at_times = rotates_at_times
         self.refreshes = self.rotations = self.id_tokens = 0
         self.sign_ins = self.without_refresh_token = 0
         self.life_s: float | None = None
+        self.next_secret: bool | None = None
         self._kept_in_a_row = 0
         self._rotates: bool | None = None
         self._id_token: bool | None = None
@@ -54,7 +60,7 @@ class Observed:
             self._kept_in_a_row, self._rotates = 0, True
             return
         self._kept_in_a_row += 1
-        if self._kept_in_a_row >= SURE_AFTER:
+        if self._kept_in_a_row >= SURE_AFTER and not self._at_times:
             self._rotates = False
 
     def signed_in(self, issued: Issued) -> None:
@@ -62,6 +68,10 @@ class Observed:
         self.sign_ins += 1
         self.without_refresh_token += not issued.refresh_token
         self.life_s = issued.expires_in_s
+
+    def uses_secret(self, next_one: bool) -> None:
+        """Take in which of two client secrets is in use."""
+        self.next_secret = next_one
 
     @property
     def rotates(self) -> bool | None:
@@ -87,6 +97,7 @@ class Observed:
             ("rotates", "1: a refresh brings another refresh token.", self._rotates),
             ("new_id_token", "1: a refresh brings an ID token.", self._id_token),
             ("token_life_seconds", "Life of its last access token.", self.life_s),
+            ("next_secret", "1: it takes client_secret_next, and refuses client_secret.", self.next_secret),
         ):
             if value is not None:
                 yield name, text, float(value)

@@ -24,6 +24,7 @@ _LONG_WORD = re.compile(r"[A-Za-z0-9_.~+/=-]{24,}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\.?")
 """Trace and correlation ids, by which a provider's support finds its own logs."""
 
+_SECRET_CODES = frozenset({"invalid_client", "incorrect_client_credentials"})
 _TRANSIENT_CODES = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
 
 
@@ -106,7 +107,7 @@ def judge(reply: RawReply, profile: Profile, *, now: float = 0.0) -> Issued | Re
     if reply.status >= 500:
         return Refused(OutcomeKind.TRANSIENT, code or f"http_{reply.status}", reply.status, after)
     if code:
-        return Refused(_kind(code, profile), code, reply.status, after)
+        return Refused(_kind(code, reply.status, profile), code, reply.status, after)
     if 200 <= reply.status < 300:
         issued = _issued(body)
         if issued is not None:
@@ -116,6 +117,18 @@ def judge(reply: RawReply, profile: Profile, *, now: float = 0.0) -> Issued | Re
     if 300 <= reply.status < 400:
         return Refused(OutcomeKind.UNKNOWN, "redirect", reply.status, after)
     return Refused(OutcomeKind.UNKNOWN, f"http_{reply.status}", reply.status, after)
+
+
+def refuses_secret(reply: RawReply, profile: Profile) -> bool:
+    """Whether a reply says that the client did not prove who it is (RFC 6749 §5.2, `invalid_client`).
+
+    Then nothing of the request was processed, and the same one may be sent again with another secret.
+    """
+    body = _protocol_json(reply)
+    if body is None or reply.status >= 500:
+        return False
+    code = _error_code(body)
+    return _refuses_secret(code, reply.status, profile) or (reply.status == 401 and not code)
 
 
 def own_words(reply: RawReply, token: str) -> str:
@@ -191,9 +204,11 @@ def _error_code(body: dict[str, Any]) -> str:
     return code if len(code) <= 64 and code.isascii() and code.isprintable() else "unreadable_error"
 
 
-def _kind(code: str, profile: Profile) -> OutcomeKind:
+def _kind(code: str, status: int, profile: Profile) -> OutcomeKind:
     if code in _TRANSIENT_CODES:
         return OutcomeKind.TRANSIENT
+    if _refuses_secret(code, status, profile):
+        return OutcomeKind.CLIENT
     if code in profile.dead_codes:
         return OutcomeKind.DEAD
     if code in profile.client_codes:
@@ -201,6 +216,10 @@ def _kind(code: str, profile: Profile) -> OutcomeKind:
     if code in profile.interaction_codes:
         return OutcomeKind.INTERACTION
     return OutcomeKind.UNKNOWN
+
+
+def _refuses_secret(code: str, status: int, profile: Profile) -> bool:
+    return code in _SECRET_CODES or (status == 401 and code in profile.secret_codes)
 
 
 def _issued(body: dict[str, Any]) -> Issued | None:

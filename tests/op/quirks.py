@@ -188,12 +188,14 @@ QUIRKS = (
         interaction=(said(400, "access_denied"),),
     ),
     # https://support.auth0.com "Unknown or invalid refresh token": HTTP 403. The issuer ends in a slash.
-    # …/configure-refresh-token-rotation: the previous token works within the overlap period.
+    # …/configure-refresh-token-rotation: the previous token works within the overlap period. A wrong secret is
+    # 401 access_denied "Unauthorized" (auth0/express-openid-connect issue 363, auth0/node-auth0 issue 134).
     Quirks(
         "auth0",
         slash=True,
         rotation=Rotation("family_revoke", 30.0),
-        words={"invalid_grant": (403, "invalid_grant")},
+        words={"invalid_grant": (403, "invalid_grant"), "invalid_client": (401, "access_denied")},
+        client=(said(401, "access_denied", error_description="Unauthorized"),),
         dead=(said(403, "invalid_grant", error_description="Unknown or invalid refresh token."),),
         announces={"end_session_endpoint": None},
         logout="/v2/logout",
@@ -240,7 +242,19 @@ QUIRKS = (
         given_back_at=("POST", "/realms/main/end-session"),
     ),
     # https://help.zitadel.com "How to enable and receive Refresh Tokens": the scope; it always rotates.
-    Quirks("zitadel", groups_name="urn:zitadel:iam:org:project:roles"),
+    # zitadel/zitadel internal/command/oidc_session.go: a used, idle or revoked token is "RefreshTokenInvalid",
+    # and nothing else ends (issue 7321); internal/api/oidc/error.go: every such error is `invalid_request`,
+    # status 400 (issue 11892).
+    Quirks(
+        "zitadel",
+        groups_name="urn:zitadel:iam:org:project:roles",
+        words={"invalid_grant": (400, "invalid_request")},
+        dead=(
+            said(400, "invalid_request", error_description="Errors.OIDCSession.RefreshTokenInvalid"),
+            said(400, "invalid_request", error_description="Errors.User.RefreshToken.Invalid"),
+        ),
+        transient=(said(500, "server_error"), said(503, "server_error")),
+    ),
     # dexidp/dex server/handlers.go: one refresh token per user, connector and client; a used or expired one
     # is 400 invalid_request, a failing connector 500 invalid_request; reuseInterval repeats the successor.
     Quirks(

@@ -1,6 +1,7 @@
 """The configuration changes under a running process: nothing is dropped, nobody is signed out.
 
-By id: G1 and G2 (a wrong client secret, corrected), G6 (another client), G7 (the key ring).
+By id: G1 and G2 (a wrong client secret, corrected), G3 (two secrets), G6 (another client), G7 (the key
+ring).
 """
 
 from __future__ import annotations
@@ -156,6 +157,39 @@ def test_sighup_reads_again_and_names_what_needs_a_restart(tmp_path: Path) -> No
         assert house.replica.port == before
         ada = house.somebody()
         assert ada.session()["ends_in_s"] <= 43200
+
+
+def test_g3_a_client_secret_is_replaced_without_anybody_noticing(tmp_path: Path) -> None:
+    """The whole rotation: both configured, the provider switches, the old one is taken away."""
+    (tmp_path / "house").mkdir()
+    first, following = tmp_path / "first", tmp_path / "next"
+    op = ScriptedOP()
+    write(first, op.client_secret)
+    write(following, "the-next-secret")
+    env = {
+        "NIGHTPORTER_CLIENT_SECRET": "",
+        "NIGHTPORTER_CLIENT_SECRET_FILE": str(first),
+        "NIGHTPORTER_CLIENT_SECRET_NEXT_FILE": str(following),
+    }
+    with House(tmp_path / "house", op=op, env=env) as house:
+        people = [house.somebody(f"user-{n}") for n in range(3)]
+        op.client_secret = "the-next-secret"  # the provider forgets the old one
+        for _ in range(2):
+            house.expire()
+            for person in people:
+                assert person.get("/page", navigation=True).status == 200
+        refused = [call for call in op.refreshes() if call.auth == "bad"]
+        assert len(refused) == 1
+        (line,) = house.replica.events("client_secret_switched")
+        assert (line["in_use"], line["refused"]) == ("client_secret_next", "client_secret")
+        assert 'provider_next_secret{provider="generic"} 1.0' in house.replica.operations("/metrics").text
+        write(first, "the-next-secret")
+        until(lambda: reloads(house) == 1)
+        house.expire()
+        for person in people:
+            assert person.get("/page").status == 200
+        assert len([call for call in op.refreshes() if call.auth == "bad"]) == 1
+        assert "provider_next_secret{" not in house.replica.operations("/metrics").text, "there is one"
 
 
 def test_g6_tokens_of_another_client_are_never_sent_and_come_back_with_the_configuration(

@@ -585,6 +585,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "allow: 'tenant:8eaef023', but this provider's accounts belong to no tenant; remove it; tenant: is "
         "for provider entra and google",
     ),
+    "allow-a-group-where-nobody-tells-any": (
+        {"issuer": None, "provider": "google", "allow": ["group:staff"]},
+        "allow: 'group:staff', but Google tells no groups; write tenant:, a domain or email: instead",
+    ),
     "allow-an-empty-group": ({"allow": ["group:"]}, f"allow: 'group:', no rule; {BAD_ALLOW}"),
     "allow-everyone-and-some": (
         {"allow": ["everyone", "example.com"]},

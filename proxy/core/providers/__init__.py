@@ -37,6 +37,8 @@ __all__ = [
 GENERIC = Profile(
     "generic",
     title="OpenID Connect",
+    # django-oauth-toolkit and Canaille give a refresh token with every code and know no such scope.
+    offline_scope_optional=True,
     # RFC 7009 §2.1 lets a revocation reach whatever shares the authorization grant. Certified
     # providers tie that to their own session of the person (oidc-provider: one grant per session and
     # client), so it goes out only where that session is being ended anyway.

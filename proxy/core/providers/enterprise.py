@@ -10,6 +10,7 @@ from proxy.core.providers.profile import (
     Reuse,
     Revocation,
     interaction,
+    secret,
 )
 
 TABLE = (
@@ -61,6 +62,8 @@ TABLE = (
         reuse=Reuse.PUNISHED,
         new_id_token=True,
         dead_status=(403,),
+        # A wrong secret is a 401 `access_denied` there ("Unauthorized"), not `invalid_client`.
+        secret_codes=secret("access_denied"),
         # "Refresh Token Revocation Deletes Grant" is on in tenants from before 2021.
         reach=Reach.GRANT,
         own_logout=OwnLogout("/v2/logout", "returnTo"),
@@ -75,6 +78,7 @@ TABLE = (
         offline=Offline.CLIENT,
         scopes=("openid", "profile", "email"),
         rotates=None,
+        rotates_at_times=True,
         reuse=Reuse.PUNISHED,
         reach=Reach.GRANT,
         own_logout=OwnLogout("/idp/startSLO.ping", "TargetResource"),

@@ -44,6 +44,8 @@ TABLE = (
         client_codes=client("deleted_client", "disabled_client", "org_internal"),
         interaction_codes=interaction("admin_policy_enforced"),
         tenant_claim="hd",
+        # They are in the Admin SDK, for a service account with domain-wide delegation only.
+        groups_from=GroupsFrom.NOWHERE,
         reach=Reach.GRANT,
         open_to_all=True,
         end_session=False,

@@ -67,11 +67,12 @@ class Offline(enum.StrEnum):
 
 
 class GroupsFrom(enum.StrEnum):
-    """Where groups are told: in the ID token, by userinfo only, or by the provider's own API."""
+    """Where groups are told: in the ID token, by userinfo only, by the provider's own API, or nowhere."""
 
     ID_TOKEN = "id_token"  # noqa: S105  # a word, not a secret
     USERINFO = "userinfo"
     API = "api"
+    NOWHERE = "nowhere"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +120,13 @@ _CLIENT = frozenset(
         "unsupported_grant_type",
         "invalid_scope",
         "incorrect_client_credentials",
+        # It demands DPoP (RFC 9449 §5, §8), which nobody offers it here: docs/adr/0006.
+        "invalid_dpop_proof",
+        "use_dpop_nonce",
     }
 )
+# RFC 6749 §5.2 gives HTTP 401 to a client that failed to authenticate; Keycloak says this word with it.
+_SECRET = frozenset({"unauthorized_client"})
 _INTERACTION = frozenset(
     {"interaction_required", "login_required", "consent_required", "account_selection_required"}
 )
@@ -134,6 +140,11 @@ def dead(*codes: str) -> frozenset[str]:
 def client(*codes: str) -> frozenset[str]:
     """The protocol's words for the operator's mistakes, and the provider's own."""
     return _CLIENT | set(codes)
+
+
+def secret(*codes: str) -> frozenset[str]:
+    """What refuses the client's secret at HTTP 401, and the provider's own words for it."""
+    return _SECRET | set(codes)
 
 
 def interaction(*codes: str) -> frozenset[str]:
@@ -157,9 +168,12 @@ class Profile:
             ``{tenantid}`` and each ID token its own tenant.
         api: set for a provider without OpenID Connect.
         offline: see `Offline`.
+        offline_scope_optional: some that go by this profile issue a refresh token without the scope.
         scopes: asked for at sign-in when the operator names none.
         authorize_params: further authorization parameters that make it issue a refresh token.
         rotates: whether a refresh brings a new refresh token; None = a setting of the client.
+        rotates_at_times: it may bring the same token for hours and then another one (a rolling interval), so
+            that "does not rotate" is never learned.
         reuse: see `Reuse`; the expectation under the provider's defaults.
         grace_s: how long a used token still works by default; 0 = it does not, or nobody said.
         old_access_token_dies: a refresh ends the access token before it.
@@ -168,6 +182,8 @@ class Profile:
         new_id_token: whether a refresh brings an ID token; None = not told.
         dead_codes: error codes that mean "this refresh token is dead", at any status < 500.
         client_codes: error codes that are the operator's mistake: sessions are kept.
+        secret_codes: of all codes, those that refuse the client's secret when they come with HTTP 401
+            (`invalid_client` does at any status).
         interaction_codes: error codes that ask for the person.
         dead_status: statuses that the provider sends dead words with, for the tests and the pages.
         send_scope: send the *granted* scope with a refresh (otherwise none is sent).
@@ -204,9 +220,11 @@ class Profile:
     shared_tenants: tuple[str, ...] = ()
     api: Api | None = None
     offline: Offline = Offline.SCOPE
+    offline_scope_optional: bool = False
     scopes: tuple[str, ...] = ("openid", "profile", "email", "offline_access")
     authorize_params: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     rotates: bool | None = None
+    rotates_at_times: bool = False
     reuse: Reuse = Reuse.UNKNOWN
     grace_s: float = 0.0
     old_access_token_dies: bool = False
@@ -214,6 +232,7 @@ class Profile:
     new_id_token: bool | None = None
     dead_codes: frozenset[str] = _DEAD
     client_codes: frozenset[str] = _CLIENT
+    secret_codes: frozenset[str] = _SECRET
     interaction_codes: frozenset[str] = _INTERACTION
     dead_status: tuple[int, ...] = (400,)
     send_scope: bool = False

@@ -39,11 +39,15 @@ TABLE = (
         issuer_pattern=r"https://[a-z0-9-]+(?:\.[a-z0-9]+)?\.zitadel\.cloud",
         issuer_example="https://INSTANCE.zitadel.cloud",
         rotates=True,
-        reuse=Reuse.UNKNOWN,
+        # Used once and no more; the newest one lives on (its issue 7321 asks for the family to end).
+        reuse=Reuse.REFUSED,
+        new_id_token=True,
+        # Whatever is wrong with a refresh token is a 400 `invalid_request` there (its issue 11892).
+        dead_codes=dead("invalid_request"),
         groups_claim="urn:zitadel:iam:org:project:roles",
         reach=Reach.SIGN_IN,
         link="https://help.zitadel.com/how-to-enable-and-receive-refresh-tokens",
-        read=("how", "reuse"),
+        read=("how", "reuse", "grace", "words", "life", "revocation"),
     ),
     Profile(
         "dex",
@@ -73,6 +77,8 @@ TABLE = (
         issuer_example="https://login.example.com/application/o/APP/",
         issuer_slash=True,
         rotates=True,
+        # Its `refresh_token_threshold`: only a token that is near its end is replaced.
+        rotates_at_times=True,
         reuse=Reuse.REFUSED,
         new_id_token=True,
         reach=Reach.TOKEN,

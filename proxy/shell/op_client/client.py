@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
@@ -25,6 +25,7 @@ from proxy.shell.op_client.config import OPConfig
 from proxy.shell.op_client.http import Http, unusable
 from proxy.shell.op_client.keys import Keys
 from proxy.shell.op_client.token_call import TokenCall, connect
+from proxy.shell.op_client.two_secrets import CallWithTwoSecrets, Told, TwoSecrets
 
 log = logging.getLogger("nightporter.op")
 
@@ -47,10 +48,12 @@ class OPClient:
     Args:
         config: as configured.
         clock: of this process.
+        told: hears which of two secrets is in use.
     """
 
-    def __init__(self, config: OPConfig, clock: Clock) -> None:
+    def __init__(self, config: OPConfig, clock: Clock, told: Told | None = None) -> None:
         self._config = config
+        self._secrets = TwoSecrets(config, told)
         self._profile = config.profile
         self._clock = clock
         self._http = Http(config)
@@ -67,6 +70,8 @@ class OPClient:
         if (ours.issuer, ours.insecure_http) == (theirs.issuer, theirs.insecure_http):
             self._metadata, self._fetched_at = other._metadata, other._fetched_at
             self._keys.learn_from(other._keys)
+        if (ours.issuer, ours.client_id) == (theirs.issuer, theirs.client_id):
+            self._secrets.learn_from(other._secrets)
 
     async def metadata(self) -> Metadata:
         """The discovery document, cached; the last good one stays while the OP is away.
@@ -143,7 +148,7 @@ class OPClient:
         except TimeoutError:
             raise ReplyLost("the token endpoint did not answer in time") from None
 
-    async def connect(self) -> TokenCall:
+    async def connect(self) -> TokenCall | CallWithTwoSecrets:
         """Open a connection for one call of the token endpoint.
 
         Raises:
@@ -153,12 +158,19 @@ class OPClient:
             metadata = await self.metadata()
         except OPUnavailable as error:
             raise NotSent(error.detail) from None
-        return await connect(
-            self._config,
-            self._http,
-            metadata.token_endpoint,
-            lambda form: authenticate(self._config, metadata, form, self._clock.now()),
-        )
+
+        def another(config: OPConfig) -> Awaitable[TokenCall]:
+            return connect(
+                config,
+                self._http,
+                metadata.token_endpoint,
+                lambda form: authenticate(config, metadata, form, self._clock.now()),
+            )
+
+        call = await another(self._secrets.config)
+        if not self._config.client_secret_next:
+            return call
+        return CallWithTwoSecrets(call, self._secrets, another)
 
     async def verify_id_token(
         self, raw: str, *, nonce: str | None, access_token: str, previous: Identity | None, now: float
@@ -297,18 +309,33 @@ class OPClient:
                 return await self._deleted(token)
             case _:
                 return None
-        form, headers = authenticate(self._config, metadata, form, self._clock.now())
-        return await self._http.post(url, form, headers)
+        return await self._signed_post(metadata, url, form)
 
     async def _deleted(self, access_token: str) -> RawReply:
         """GitHub's `DELETE /applications/{client_id}/token`: Basic by id and secret, token in JSON."""
-        pair = f"{self._config.client_id}:{self._config.client_secret}"
-        headers = {
-            "Authorization": "Basic " + base64.b64encode(pair.encode()).decode(),
-            "Content-Type": "application/json",
-        }
         url = f"{self._api}/applications/{quote(self._config.client_id, safe='')}/token"
-        return await self._http.delete(url, json.dumps({"access_token": access_token}).encode(), headers)
+        content = json.dumps({"access_token": access_token}).encode()
+
+        async def send(config: OPConfig) -> RawReply:
+            pair = f"{config.client_id}:{config.client_secret}"
+            headers = {
+                "Authorization": "Basic " + base64.b64encode(pair.encode()).decode(),
+                "Content-Type": "application/json",
+            }
+            return await self._http.delete(url, content, headers)
+
+        return await self._secrets.ask(send)
+
+    async def _signed_post(
+        self, metadata: Metadata, url: str, form: dict[str, str], *, timeout_s: float | None = None
+    ) -> RawReply:
+        """POST a form with the client's authentication to an endpoint other than the token endpoint."""
+
+        async def send(config: OPConfig) -> RawReply:
+            signed, headers = authenticate(config, metadata, form, self._clock.now())
+            return await self._http.post(url, signed, headers, timeout_s=timeout_s)
+
+        return await self._secrets.ask(send)
 
     @property
     def _api(self) -> str:
@@ -349,9 +376,8 @@ class OPClient:
         log.error("discovery_failed", extra={"detail": self._failure, "kept": self._metadata is not None})
 
     async def _pushed(self, metadata: Metadata, params: dict[str, str]) -> dict[str, str]:
-        form, headers = authenticate(self._config, metadata, params, self._clock.now())
         limit = None if metadata.par_required else OPTIONAL_PAR_S
-        reply = await self._http.post(metadata.par_endpoint, form, headers, timeout_s=limit)
+        reply = await self._signed_post(metadata, metadata.par_endpoint, params, timeout_s=limit)
         body = _object(reply, "the PAR endpoint")
         uri = body.get("request_uri")
         if reply.status not in (200, 201) or not isinstance(uri, str) or not uri:

@@ -18,6 +18,7 @@ class OPConfig:
         issuer: exact.
         client_id: ours there.
         client_secret: "" if there is none.
+        client_secret_next: another one, used where the OP refuses the first; "" if there is none.
         client_key: PEM or JWK for `private_key_jwt`, "" if there is none.
         client_auth: auto, basic, post, client_secret_jwt, private_key_jwt or none.
         assertion_audience: whom a `client_secret_jwt` or `private_key_jwt` is addressed to:
@@ -39,6 +40,7 @@ class OPConfig:
     issuer: str
     client_id: str
     client_secret: str = field(default="", repr=False)
+    client_secret_next: str = field(default="", repr=False)
     client_key: str = field(default="", repr=False)
     client_auth: str = "auto"
     assertion_audience: str = "token_endpoint"

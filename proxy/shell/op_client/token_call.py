@@ -56,12 +56,7 @@ class TokenCall:
             NotSent: provably no byte left, also where `last_check` said no.
             ReplyLost: bytes left and no whole reply came, or `aclose` was called meanwhile.
         """
-        form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-        if scope:
-            form["scope"] = scope
-        if self._config.profile.send_redirect_uri and self._config.redirect_uri:
-            form["redirect_uri"] = self._config.redirect_uri
-        return await self.post(form, last_check)
+        return await self.post(refresh_form(self._config, refresh_token, scope), last_check)
 
     async def post(self, form: dict[str, str], last_check: Callable[[], bool] | None = None) -> RawReply:
         """Send a form, with the client's authentication; see `refresh`."""
@@ -128,6 +123,16 @@ class TokenCall:
         if self._stream.began:
             return ReplyLost(f"the reply was lost: {what}")
         return NotSent(f"nothing was sent: {what}")
+
+
+def refresh_form(config: OPConfig, refresh_token: str, scope: str) -> dict[str, str]:
+    """The fields of a refresh request, without the client's proof (RFC 6749 §6)."""
+    form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+    if scope:
+        form["scope"] = scope
+    if config.profile.send_redirect_uri and config.redirect_uri:
+        form["redirect_uri"] = config.redirect_uri
+    return form
 
 
 async def connect(config: OPConfig, http: Http, url: str, sign: Sign) -> TokenCall:

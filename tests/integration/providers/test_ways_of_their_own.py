@@ -136,6 +136,24 @@ def test_github_a_new_token_that_is_not_known_everywhere_yet_is_asked_again(gith
     run(lambda: joined_for(github), main)
 
 
+def test_b5_a_renewed_token_that_is_not_known_everywhere_yet_costs_nothing(github: QuirkyOP) -> None:
+    """coder #23473: GitHub's API answers 401 for some milliseconds after the refresh."""
+
+    async def main(joined: Joined) -> None:
+        browser = await in_through(joined, github)
+        await joined.expire(browser)
+        github.user["groups"] = ["acme"]
+        github.api_unready = 2
+        result = await joined.ask(browser)
+        assert result is not None
+        assert result.word == "refreshed"
+        await joined.settled()
+        assert github.api_unready == 0
+        assert joined.headers(await joined.open(browser))["X-Forwarded-Groups"] == "acme"
+
+    run(lambda: joined_for(github), main)
+
+
 def test_github_tokens_of_somebody_else_end_the_session(github: QuirkyOP) -> None:
     """F20: there is no ID token that would tell."""
 

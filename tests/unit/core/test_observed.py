@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.core.observed import SURE_AFTER, Observed
-from proxy.core.providers import Reuse
+from proxy.core.providers import PROFILES, Reuse
 from proxy.core.timing import RefreshPolicy
 from proxy.core.token_reply import Issued
 
@@ -42,6 +42,18 @@ def test_one_new_token_is_believed_at_once() -> None:
 def test_g10_a_provider_that_turns_rotation_off_is_noticed() -> None:
     assert seen("rt1", "rt1x", "", "").rotates is True
     assert seen("rt1", "rt1x", "", "", "").rotates is False
+
+
+def test_a_provider_that_replaces_tokens_at_times_is_never_believed_to_keep_them() -> None:
+    """PingFederate's rolling interval, authentik's threshold: repeating a call is safe until it is not."""
+    punished = RefreshPolicy(reuse=Reuse.PUNISHED)
+    observed = Observed(rotates_at_times=PROFILES["pingfederate"].rotates_at_times)
+    for _ in range(20):
+        observed.refreshed("rt0", issued(""))
+    assert observed.rotates is None
+    assert observed.policy(punished) is punished
+    observed.refreshed("rt0", issued("rt1"))
+    assert observed.rotates is True
 
 
 def test_nothing_seen_changes_nothing_and_exports_no_guess() -> None:

@@ -9,7 +9,16 @@ import pytest
 from proxy.core.providers import PROFILES
 from proxy.core.session import OutcomeKind
 from proxy.core.timing import RefreshPolicy, due_at, floor_s, refresh_until, token_life_s
-from proxy.core.token_reply import Issued, RawReply, Refused, judge, life_s, own_words, retry_after_s
+from proxy.core.token_reply import (
+    Issued,
+    RawReply,
+    Refused,
+    judge,
+    life_s,
+    own_words,
+    refuses_secret,
+    retry_after_s,
+)
 
 GENERIC = PROFILES["generic"]
 
@@ -59,6 +68,45 @@ def test_refusals_by_class(status: int, body: object, kind: OutcomeKind) -> None
     reply = said(status, body)
     assert isinstance(reply, Refused)
     assert reply.kind is kind
+
+
+@pytest.mark.parametrize(
+    ("provider", "status", "body", "refused"),
+    [
+        ("generic", 401, {"error": "invalid_client"}, True),
+        ("generic", 400, {"error": "invalid_client"}, True),
+        ("generic", 401, b"", True),
+        ("github", 200, {"error": "incorrect_client_credentials"}, True),
+        ("github", 401, {"message": "Bad credentials"}, True),
+        ("keycloak", 401, {"error": "unauthorized_client"}, True),
+        ("auth0", 401, {"error": "access_denied"}, True),
+        # The client is known here; what is wrong is something else.
+        ("keycloak", 400, {"error": "unauthorized_client"}, False),
+        ("auth0", 403, {"error": "access_denied"}, False),
+        ("generic", 401, {"error": "access_denied"}, False),
+        ("generic", 401, {"error": "invalid_grant"}, False),
+        ("generic", 400, {"error": "invalid_grant"}, False),
+        ("generic", 400, {"error": "unsupported_grant_type"}, False),
+        # Nobody knows what such a one has done with the request.
+        ("generic", 500, {"error": "invalid_client"}, False),
+        ("generic", 401, b"<html>log in", False),
+        ("generic", 200, {"access_token": "a"}, False),
+    ],
+)
+def test_whether_a_reply_refuses_the_clients_secret(
+    provider: str, status: int, body: object, refused: bool
+) -> None:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    assert refuses_secret(RawReply(status, {}, raw), PROFILES[provider]) is refused
+
+
+def test_a_refused_secret_is_the_operators_business_in_every_providers_words() -> None:
+    reply = RawReply(401, {}, b'{"error": "access_denied", "error_description": "Unauthorized"}')
+    judged = [judge(reply, PROFILES[name]) for name in ("auth0", "okta")]
+    assert [each.kind for each in judged if isinstance(each, Refused)] == [
+        OutcomeKind.CLIENT,
+        OutcomeKind.INTERACTION,
+    ]
 
 
 def test_an_error_code_that_is_no_word_is_not_repeated() -> None:

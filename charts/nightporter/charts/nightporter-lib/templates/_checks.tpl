@@ -27,7 +27,7 @@ yes
     "clientKey" (and $common (eq $auth "private_key_jwt"))
     "cookieKeys" (and $common (not (has $kind (list "sqlite" "memory"))))
     "store" (and $common (not .values.config.store)) -}}
-{{- $paths := dict "client" "client-secret" "clientKey" "client-key" "cookieKeys" "cookie-keys" "store" "store-url" "storePassword" "store-password" "sentinelPassword" "sentinel-password" -}}
+{{- $paths := dict "client" "client-secret" "clientNext" "client-secret-next" "clientKey" "client-key" "cookieKeys" "cookie-keys" "store" "store-url" "storePassword" "store-password" "sentinelPassword" "sentinel-password" -}}
 {{- range $which, $path := $paths -}}
 {{- $secret := index $.values.secrets $which -}}
 {{- if or $secret.name (index $wanted $which) -}}

@@ -38,7 +38,7 @@ env:
   - name: NIGHTPORTER_FORWARD_AUTH_LISTEN
     value: {{ printf "%s:%d" $values.ports.address (int $values.ports.auth) | quote }}
   {{- end }}
-  {{- range $path, $variable := dict "client-secret" "CLIENT_SECRET" "client-key" "CLIENT_KEY" "cookie-keys" "COOKIE_KEYS" "store-url" "STORE" "store-password" "STORE_PASSWORD" "sentinel-password" "STORE_SENTINEL_PASSWORD" "store-ca" "STORE_CA" "store-cert" "STORE_CERT" "store-key" "STORE_KEY" }}
+  {{- range $path, $variable := dict "client-secret" "CLIENT_SECRET" "client-secret-next" "CLIENT_SECRET_NEXT" "client-key" "CLIENT_KEY" "cookie-keys" "COOKIE_KEYS" "store-url" "STORE" "store-password" "STORE_PASSWORD" "sentinel-password" "STORE_SENTINEL_PASSWORD" "store-ca" "STORE_CA" "store-cert" "STORE_CERT" "store-key" "STORE_KEY" }}
   {{- if hasKey $files $path }}
   - name: NIGHTPORTER_{{ $variable }}_FILE
     value: /run/secrets/nightporter/{{ $path }}
