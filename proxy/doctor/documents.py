@@ -7,7 +7,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from proxy.config import Settings
-from proxy.core.providers import GENERIC, Offline, Profile, Revocation
+from proxy.core.providers import Offline, Profile, Revocation
 from proxy.doctor.report import Finding, fail, ok, warn
 from proxy.guide import remedy
 
@@ -152,21 +152,15 @@ def asked_for(document: Document, settings: Settings, profile: Profile) -> Itera
     params = profile.authorize_params if params is None else params
     why = "Sessions without a refresh token end with their access token, mostly after an hour."
     known = _words(document, "scopes_supported")
-    if (
-        profile.offline is Offline.SCOPE
-        and "offline_access" not in scopes
-        and profile is GENERIC
-        and known
-        and "offline_access" not in known
-    ):
-        # django-oauth-toolkit and Canaille give a refresh token with every code and know no such scope.
+    unasked = profile.offline is Offline.SCOPE and "offline_access" not in scopes
+    if unasked and profile.offline_scope_optional and known and "offline_access" not in known:
         yield warn(
             "config.refresh_token",
             "cannot tell: offline_access is neither among the scopes nor among the announced ones",
             "Sessions without a refresh token end with their access token.",
             "`check --login` tells for certain. If there is none: " + remedy(profile.name, "refresh_token"),
         )
-    elif profile.offline is Offline.SCOPE and "offline_access" not in scopes:
+    elif unasked:
         yield fail(
             "config.refresh_token",
             "offline_access is not among the scopes",
@@ -182,7 +176,7 @@ def asked_for(document: Document, settings: Settings, profile: Profile) -> Itera
         )
     else:
         yield ok("config.refresh_token", _how(profile))
-    refused = profile.offline in (Offline.PARAMETER,) and "offline_access" in scopes
+    refused = profile.offline is Offline.PARAMETER and "offline_access" in scopes
     unknown = [scope for scope in scopes if known and scope not in known]
     if refused:
         yield fail(

@@ -24,10 +24,11 @@ from proxy.core.providers import Offline, Profile, Reach, Reuse
 from proxy.core.seal import random_id, random_token
 from proxy.core.session import Identity, OutcomeKind, Tokens
 from proxy.core.timing import RefreshPolicy, token_life_s
-from proxy.core.token_reply import Issued, RawReply, Refused, judge
+from proxy.core.token_reply import Issued, RawReply, Refused, judge, own_words
+from proxy.doctor.refusals import failed_sign_in, refused_code
 from proxy.doctor.report import Finding, Fingerprints, fail, ok, warn
 from proxy.errors import IdTokenRejected, LoginError, OPRejected, ProxyError
-from proxy.guide import remedy
+from proxy.guide import remedy, topic_of
 from proxy.shell.aftercare import FORGIVEN
 from proxy.shell.op_client import OPClient, OPConfig
 
@@ -91,15 +92,15 @@ class LoginCheck:
         self._aggressive = aggressive
         self._grace_wait_s = grace_wait_s
         self._names = Fingerprints()
+        self._no_groups = ""
+        self._words = ""
 
     async def all(self) -> AsyncIterator[Finding]:
         """The checks, in order; the grant is given back at the end, where that reaches nobody else."""
         try:
             grant = await self._sign_in()
-        except (LoginError, IdTokenRejected, ProxyError) as error:
-            code = str(getattr(error, "code", "")) or type(error).__name__
-            what = f"the sign-in failed: {code} {error.detail}".strip()
-            yield fail("login", what, error.message, remedy(self._profile.name, _topic(code)))
+        except ProxyError as error:
+            yield failed_sign_in(error, self._profile)
             return
         yield ok("login", f"signed in as {grant.identity.sub}")
         for finding in self._token_reply(grant):
@@ -124,7 +125,10 @@ class LoginCheck:
         raw = await op.redeem(code, flow.code_verifier, redirect_uri=redirect_uri)
         issued = judge(raw, self._profile)
         if isinstance(issued, Refused):
-            raise OPRejected(issued.code, http_status=issued.http_status, detail="the code was refused")
+            raise refused_code(issued, own_words(raw, code))
+        kind = json.loads(raw.body).get("token_type")
+        if kind is not None and str(kind).lower() != "bearer":
+            raise LoginError("token_type", "", detail=f"token_type {str(kind)!r:.40}")
         claims = await self._told(issued, flow)
         identity = identity_of(claims, self._claims, time.time(), nonce=flow.nonce)
         return _Grant(flow, issued, raw, identity, issued.refresh_token, issued.access_token)
@@ -142,8 +146,15 @@ class LoginCheck:
             now=time.time(),
         )
         if groups_elsewhere(claims, self._claims):
-            claims = claims | {self._claims.groups_claim: await self._op.groups(issued.access_token)}
-        if needs_userinfo(claims, self._config.scopes, self._claims):
+            try:
+                found = await self._op.groups(issued.access_token)
+            except OPRejected as error:
+                self._no_groups = error.detail  # a sign-in goes on without them
+            else:
+                claims = claims | {self._claims.groups_claim: found}
+        when = self._settings.op.userinfo
+        missing = needs_userinfo(claims, self._config.scopes, self._claims)
+        if when == "always" or (when == "when_missing" and missing):
             sub = str(claims["sub"])
             claims = merged(claims, await self._op.userinfo(issued.access_token, sub))
         return claims
@@ -200,10 +211,15 @@ class LoginCheck:
             found.append(
                 ok("login.groups", f"{len(identity.groups)} groups from {self._claims.groups_claim}")
             )
-        elif wants_groups:
-            why = "allow holds rules on groups: they deny everybody."
+        elif wants_groups or self._no_groups:
             what = f"no claim {self._claims.groups_claim}"
-            found.append(fail("login.groups", what, why, remedy(name, "groups")))
+            if self._no_groups:
+                what = f"the groups are too many for the ID token, and {self._no_groups}"
+            why = (
+                "allow holds rules on groups: they deny everybody." if wants_groups else "The app gets none."
+            )
+            made = fail if wants_groups else warn
+            found.append(made("login.groups", what, why, remedy(name, "groups")))
         else:
             found.append(ok("login.groups", f"no claim {self._claims.groups_claim}, and no rule needs one"))
         if identity.email and not identity.email_verified and any("@" in r or ":" not in r for r in allow):
@@ -244,10 +260,7 @@ class LoginCheck:
         for count in (1, 2):
             issued = await self._refresh(grant.refresh_token)
             if isinstance(issued, Refused):
-                what = f"refresh {count} was refused: {issued.code} (HTTP {issued.http_status})"
-                why = "Sessions will end with their access token."
-                topic = "refresh_grant" if issued.kind is OutcomeKind.CLIENT else "lifetime"
-                yield fail("login.refresh", what, why, remedy(self._profile.name, topic))
+                yield self._refused(count, issued)
                 return
             new = issued.refresh_token
             grant.rotated = bool(new) and new != grant.refresh_token
@@ -282,17 +295,43 @@ class LoginCheck:
             async for finding in self._reuse(grant):
                 yield finding
 
+    def _refused(self, count: int, refused: Refused) -> Finding:
+        name, check = self._profile.name, "login.refresh"
+        why = "Sessions will end with their access token."
+        if refused.http_status == 0:
+            what = f"refresh {count} had no answer: {self._words}"
+            return fail(
+                check, what, "Renewals wait until the provider answers.", "Look at the network to it."
+            )
+        what = f"refresh {count} was refused: {refused.code} (HTTP {refused.http_status})"
+        what += f", “{self._words}”" if self._words else ""
+        match refused.kind:
+            case OutcomeKind.CLIENT:
+                return fail(check, what, why, remedy(name, topic_of(refused.code, refused.http_status)))
+            case OutcomeKind.TRANSIENT | OutcomeKind.AMBIGUOUS:
+                return fail(
+                    check, what, "Renewals wait until that is over.", "Look at the provider's status."
+                )
+            case _:
+                return fail(check, what, why, remedy(name, "lifetime"))
+
     async def _refresh(self, refresh_token: str) -> Issued | Refused:
         profile = self._profile
         try:
             call = await self._op.connect()
             try:
                 async with asyncio.timeout(self._config.timeout_s):
-                    return judge(await call.refresh(refresh_token), profile)
+                    reply = await call.refresh(refresh_token)
             finally:
                 await call.aclose()
-        except (ProxyError, TimeoutError) as error:
-            return Refused(OutcomeKind.TRANSIENT, type(error).__name__)
+        except ProxyError as error:
+            self._words = error.detail or error.message
+            return Refused(OutcomeKind.TRANSIENT, "no_answer")
+        except TimeoutError:
+            self._words = f"{self._config.timeout_s:.0f} s were not enough"
+            return Refused(OutcomeKind.TRANSIENT, "no_answer")
+        self._words = own_words(reply, refresh_token)
+        return judge(reply, profile)
 
     def _rotation(self, grant: _Grant) -> Finding:
         expected = self._profile.rotates
@@ -418,9 +457,3 @@ class LoginCheck:
 async def pause(seconds: float) -> None:
     """Wait; by a name of its own, so that a test's clock can wait instead."""
     await asyncio.sleep(seconds)
-
-
-def _topic(code: str) -> str:
-    if code in ("invalid_client", "incorrect_client_credentials", "unauthorized_client"):
-        return "secret"
-    return "issuer" if code in ("iss", "issuer_mismatch") else "client"

@@ -9,6 +9,7 @@ import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -19,11 +20,12 @@ from proxy.core.metadata import Metadata, read_metadata
 from proxy.core.providers import Profile
 from proxy.core.seal import random_id, random_token
 from proxy.core.session import OutcomeKind
-from proxy.core.token_reply import Issued, RawReply, judge
+from proxy.core.token_reply import Issued, RawReply, Refused, judge, own_words
 from proxy.doctor import documents
 from proxy.doctor.report import Finding, fail, ok, warn
 from proxy.errors import OPUnavailable, ProxyError
-from proxy.guide import remedy
+from proxy.guide import remedy, topic_of
+from proxy.shell.clock import SystemClock
 from proxy.shell.op_client import OPClient, OPConfig
 from proxy.shell.op_client.client_auth import method_of
 from proxy.shell.op_client.http import Http
@@ -34,6 +36,10 @@ SKEW_S = 30.0
 _KNOWS_US = frozenset(
     {"login_required", "interaction_required", "consent_required", "account_selection_required"}
 )
+
+
+Judged = Issued | Refused | str
+"""What the token endpoint said; a text = why it could not be asked."""
 
 
 class Probes:
@@ -52,6 +58,7 @@ class Probes:
         self._op = op
         self._http = Http(config)
         self._date: tuple[float, float] | None = None
+        self._words = ""
 
     async def close(self) -> None:
         await self._http.close()
@@ -70,7 +77,8 @@ class Probes:
             yield ok("op.discovery", f"{self._profile.title} has fixed endpoints")
             for finding in documents.asked_for({}, self._settings, self._profile):
                 yield finding
-        yield await self._secret()
+        async for finding in self._secrets():
+            yield finding
         async for finding in self._redirect_uri(metadata):
             yield finding
         if self._date is not None:
@@ -185,63 +193,109 @@ class Probes:
 
     # -- active --
 
-    async def _secret(self) -> Finding:
-        """A refresh token that nobody issued: whoever refuses the token has accepted the client."""
-        name = self._profile.name
+    async def _secrets(self) -> AsyncIterator[Finding]:
+        """The client's secret; where there are two, each by itself, and which of them is in use."""
+        config = self._config
+        first = await self._asked(self._op if not config.client_secret_next else None, config)
+        if not config.client_secret_next:
+            yield self._judged(first)
+            return
+        second = await self._asked(None, replace(config, client_secret=config.client_secret_next))
+        taken = [isinstance(each, Refused) and each.kind is OutcomeKind.DEAD for each in (first, second)]
+        why = "It is tried first again after each start, and refused again."
+        match taken:
+            case [True, True]:
+                yield ok("op.secret", "client_secret and client_secret_next are both accepted")
+            case [True, False]:
+                yield ok("op.secret", "client id and client_secret are accepted")
+                what = f"client_secret_next is refused: {_said(second)}"
+                fix = "Enter it at the provider, or remove it here."
+                yield warn("op.secret_next", what, "It could not take over from client_secret.", fix)
+            case [False, True]:
+                what = f"client_secret is refused ({_said(first)}); client_secret_next is accepted and used"
+                yield warn("op.secret", what, why, "Write the next one into client_secret.")
+            case _:
+                yield self._judged(first)
+                yield self._judged(second, "op.secret_next")
+
+    async def _asked(self, op: OPClient | None, config: OPConfig) -> Judged:
+        """What the token endpoint says to a refresh token that nobody issued.
+
+        Args:
+            op: to ask by; None = a client of its own, with this configuration's first secret only.
+        """
         bogus = "nightporter-check-" + secrets.token_urlsafe(24)
         asked = time.time()
+        own = None if op is not None else OPClient(replace(config, client_secret_next=""), SystemClock())
         try:
-            call = await self._op.connect()
+            call = await (op or own or self._op).connect()
             try:
                 async with asyncio.timeout(self._config.timeout_s):
                     reply = await call.refresh(bogus)
             finally:
                 await call.aclose()
-        except (ProxyError, TimeoutError) as error:
-            detail = error.detail if isinstance(error, ProxyError) else "no answer in time"
-            return fail(
-                "op.secret",
-                f"the token endpoint cannot be asked: {detail}",
-                "Nothing can be renewed.",
-                _reach(str(detail)),
-            )
+        except ProxyError as error:
+            return str(error.detail or error.message)
+        except TimeoutError:
+            return "no answer in time"
+        finally:
+            if own is not None:
+                await own.close()
         self._note_date(reply, asked)
-        judged = judge(reply, self._profile)
+        self._words = own_words(reply, bogus)
+        return judge(reply, self._profile)
+
+    def _judged(self, judged: Judged, check: str = "op.secret") -> Finding:
+        """A refresh token that nobody issued: whoever refuses the token has accepted the client."""
+        name = self._profile.name
+        if isinstance(judged, str):
+            what = f"the token endpoint cannot be asked: {judged}"
+            return fail(check, what, "Nothing can be renewed.", _reach(judged))
         if isinstance(judged, Issued):
             return fail(
-                "op.secret",
+                check,
                 "the token endpoint issued tokens for a made-up refresh token",
                 "This is no provider to trust.",
                 "Check what answers at that address.",
             )
-        said = f"{judged.code} (HTTP {judged.http_status})"
+        said = _said(judged)
+        topic = topic_of(judged.code, judged.http_status)
         match judged.kind:
             case OutcomeKind.DEAD:
-                return ok(
-                    "op.secret", f"client id and secret are accepted: a made-up token is refused by {said}"
-                )
-            case OutcomeKind.CLIENT if _refuses_grant(judged.code, judged.http_status):
+                return ok(check, f"client id and secret are accepted: a made-up token is refused by {said}")
+            case OutcomeKind.CLIENT if topic == "refresh_grant":
                 return fail(
                     "op.refresh_grant",
-                    f"the client may not use the refresh grant: {said}",
+                    f"the client may not use the refresh grant: {self._quoted(said)}",
                     "Sessions end with their access token.",
-                    remedy(name, "refresh_grant"),
+                    remedy(name, topic),
+                )
+            case OutcomeKind.CLIENT if topic == "dpop":
+                return fail(
+                    "op.dpop",
+                    f"tokens bound to a key (DPoP) are demanded of this client: {self._quoted(said)}",
+                    "Nobody can sign in, and nothing can be renewed.",
+                    remedy(name, topic),
                 )
             case OutcomeKind.CLIENT:
                 return fail(
-                    "op.secret",
-                    f"the client is refused: {said}",
-                    "The secret is wrong or has expired, or the client id is unknown. Renewals wait until it "
-                    "is right; no session is lost.",
+                    check,
+                    f"the client is refused: {self._quoted(said)}",
+                    "The secret is wrong or has expired, or the client id is unknown. Nobody can sign in; "
+                    "renewals wait until it is right, and no session is lost.",
                     remedy(name, "secret"),
                 )
             case _:
                 return warn(
-                    "op.secret",
-                    f"cannot tell: the token endpoint answers {said}",
+                    check,
+                    f"cannot tell: the token endpoint answers {self._quoted(said)}",
                     "A made-up refresh token should be refused as such.",
-                    "`check --login` tells for certain.",
+                    "`check --live --login` tells for certain.",
                 )
+
+    def _quoted(self, said: str) -> str:
+        """With the provider's own words, which often name the very switch."""
+        return f"{said}, “{self._words}”" if self._words else said
 
     async def _redirect_uri(self, metadata: Metadata) -> AsyncIterator[Finding]:
         """An authorization request with `prompt=none` and no cookies: does the OP know us?"""
@@ -316,9 +370,8 @@ class Probes:
         )
 
 
-def _refuses_grant(code: str, status: int) -> bool:
-    """Whether the client is known and only the grant is refused (Keycloak's 401 is the secret)."""
-    return code == "unsupported_grant_type" or (code == "unauthorized_client" and status != 401)
+def _said(judged: Judged) -> str:
+    return f"{judged.code} (HTTP {judged.http_status})" if isinstance(judged, Refused) else str(judged)
 
 
 def _word(error: str) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from proxy.guide import enterprise, everybody, self_hosted
-from proxy.guide.entry import GENERIC, TOPICS, Guide
+from proxy.guide.entry import GENERIC, TOPICS, Guide, topic_of
 
-__all__ = ["GUIDES", "TOPICS", "Guide", "remedy"]
+__all__ = ["GUIDES", "TOPICS", "Guide", "remedy", "topic_of"]
 
 GUIDES: MappingProxyType[str, Guide] = MappingProxyType(
     {guide.name: guide for guide in (GENERIC, *everybody.TABLE, *enterprise.TABLE, *self_hosted.TABLE)}

@@ -79,6 +79,8 @@ TABLE = (
             "groups": "Security > API > your authorization server > Claims: add a groups claim to the ID "
             "token.",
             "logout": "Applications > your app > General > Sign-out redirect URIs.",
+            "dpop": "Applications > your app > General > Proof of possession: uncheck Require Demonstrating "
+            "Proof of Possession (DPoP) header in token requests.",
         },
         life="Refresh token: unlimited, or 7 days unused, by the access policy.",
         expect=(
@@ -110,10 +112,11 @@ TABLE = (
             "groups": "Add a Post-Login Action that sets a claim named by a URL, and name it in "
             "groups_claim.",
             "logout": "Applications > your app > Settings > Allowed Logout URLs.",
+            "dpop": "Applications > APIs > your API > Token Sender-Constraining: None.",
         },
         life="Idle and absolute lifetime, per application.",
         expect=(
-            "A dead token is refused with HTTP 403.",
+            "A dead token is refused with HTTP 403, a wrong client secret with HTTP 401 `access_denied`.",
             "A sign-out does not revoke: tenants from before 2021 take back the whole grant with the token "
             '("Refresh Token Revocation Deletes Grant"). Where that is off, set `op.revoke = "always"`.',
         ),
@@ -125,17 +128,20 @@ TABLE = (
             "private key JWT).",
             "Redirection URIs: `https://app.example.com/oauth2/callback`.",
             "Allowed Grant Types: Authorization Code and **Refresh Token**.",
-            "System > OAuth Settings > Authorization Server Settings: refresh token lifetime and idle "
-            "time-out "
-            "at least as long as the access token's life.",
+            "System > OAuth Settings > Authorization Server Settings: Persistent Grant Max Lifetime and Idle "
+            "Timeout longer than the access token's life.",
+            "Where the same page says that `offline_access` is required to issue refresh tokens, define that "
+            "scope, add it to `scopes` here, and where it also asks for the consent prompt, set "
+            '`authorize_params = {prompt = "consent"}`.',
         ),
         config=('provider = "pingfederate"', 'issuer = "https://sso.example.com"'),
         remedies={
-            "refresh_token": "Clients > your client > Allowed Grant Types: Refresh Token; if your policy "
-            "ties it to "
-            "a scope, add that one to scopes.",
+            "refresh_token": "Clients > your client > Allowed Grant Types: Refresh Token. If Authorization "
+            "Server Settings (or the client) require offline_access to issue refresh tokens, add it to "
+            "scopes.",
             "refresh_grant": "Clients > your client > Allowed Grant Types: Refresh Token.",
-            "secret": "Clients > your client > Client Secret > Change Secret.",
+            "secret": "Clients > your client > Client Secret > Change Secret. With a Client Secret Retention "
+            "Period the old one stays valid meanwhile; client_secret_next bridges it from here.",
             "redirect_uri": "Clients > your client > Redirection URIs.",
             "scopes": "System > OAuth Settings > Scope Management: define the scope, or remove it from "
             "scopes.",
@@ -148,28 +154,49 @@ TABLE = (
             "groups": "OpenID Connect Policy > Attribute Contract: add groups, and name the claim in "
             "groups_claim.",
             "logout": "Clients > your client > Logout URIs.",
+            "dpop": "Clients > your client > Require Demonstrating Proof-of-Possession (DPoP): off.",
         },
         life="Grant lifetime and idle time-out are set on the server; 30 days is common.",
+        expect=(
+            "Rolling is a setting of the server and of each client, and may wait for a Refresh Token Rolling "
+            "Interval: then only some refreshes bring another token, and the first that does is noticed.",
+            "Whether a rolled token that comes back ends the grant is not said in the pages that were read; "
+            'the worse is expected. With a rolling grace period set `refresh.reuse = "grace"`.',
+            "Grants can be shared between sign-ins (Reuse Existing Persistent Access Grants), so a sign-out "
+            'revokes nothing. Where they are not, set `op.revoke = "always"`.',
+        ),
     ),
     Guide(
         "cloudentity",
         steps=(
-            "Workspace > OAuth > Authorization Server: allow the grant `refresh_token`.",
-            "Applications > Create Client: Server Web; OAuth > Grant types: `authorization_code` and "
-            "`refresh_token`.",
+            "Your workspace > Settings > Authorization > Allowed grant types: check Refresh token.",
+            "Applications > Clients > Create Client: a server web application. Its OAuth view > Grant types: "
+            "Authorization code and Refresh token.",
             "Redirect URI: `https://app.example.com/oauth2/callback`.",
-            "Scopes: subscribe the client to `offline_access`.",
+            "The client's Scopes: subscribe it to `offline_access`.",
         ),
         config=('issuer = "https://TENANT.eu.authz.cloudentity.io/TENANT/WORKSPACE"',),
         remedies={
-            "refresh_token": "Workspace and client must both allow the refresh_token grant, and the "
-            "client must be "
-            "subscribed to offline_access.",
-            "refresh_grant": "Applications > your client > OAuth > Grant types: refresh_token.",
-            "lifetime": "Workspace > OAuth > Authorization Server > Tokens: refresh token TTL.",
+            "refresh_token": "Workspace > Settings > Authorization and Applications > Clients > your client "
+            "> OAuth must both allow the Refresh token grant, and the client must be subscribed to "
+            "offline_access.",
+            "refresh_grant": "Applications > Clients > your client > OAuth > Grant types: Refresh token; "
+            "and Workspace > Settings > Authorization > Allowed grant types.",
+            "secret": "Applications > Clients > your client: rotate its secret. The old one stays valid "
+            "until it is revoked: put the new one into client_secret_next first.",
+            "redirect_uri": "Applications > Clients > your client > Redirect URI: add it exactly.",
+            "lifetime": "Workspace > Settings: refresh token time to live.",
+            "scopes": "Applications > Clients > your client > Scopes: subscribe it, or remove the scope from "
+            "scopes.",
         },
-        life="Refresh token TTL of the workspace.",
-        expect=("Whether it rotates is not said in the pages that were read; it is learned at run time.",),
+        life="Refresh token time to live, per workspace.",
+        expect=(
+            "Whether it rotates is not said in the pages and the API description that were read; it is "
+            "learned at run time. Until then a lost reply is repeated as late as the live access token "
+            "allows.",
+            "A workspace can have an issuer URL of its own, which looks like any other: set "
+            '`provider = "cloudentity"` there.',
+        ),
     ),
     Guide(
         "cognito",

@@ -17,7 +17,23 @@ TOPICS = (
     "lifetime",
     "groups",
     "logout",
+    "dpop",
 )
+
+_TOPIC_OF = {
+    "unsupported_grant_type": "refresh_grant",
+    "unauthorized_client": "refresh_grant",
+    "invalid_scope": "scopes",
+    "invalid_dpop_proof": "dpop",
+    "use_dpop_nonce": "dpop",
+}
+
+
+def topic_of(code: str, status: int) -> str:
+    """What an operator has to look at when the token endpoint refuses the client by this code."""
+    if status == 401 and code not in ("invalid_dpop_proof", "use_dpop_nonce"):
+        return "secret"  # RFC 6749 §5.2; Keycloak says `unauthorized_client` with it
+    return _TOPIC_OF.get(code, "secret")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +85,8 @@ GENERIC = Guide(
         "groups": "Let the provider put the groups into the ID token or userinfo and name the claim in "
         "groups_claim.",
         "logout": "Register the post-logout redirect URI at the client.",
+        "dpop": "Do not demand DPoP of this client: an app that knows nothing of it cannot use such tokens, "
+        "and a confidential client's refresh token is bound to the client already.",
     },
     life="The provider decides; `nightporter check --login` shows it.",
     hits=(

@@ -32,7 +32,8 @@ TABLE = (
             "redirect_uri": "Credentials > your OAuth client > Authorized redirect URIs: add it exactly.",
             "lifetime": "OAuth consent screen > Publish app: in the status Testing refresh tokens end "
             "after 7 days.",
-            "groups": "Google puts no groups into tokens; use tenant: (the hosted domain) or e-mail rules.",
+            "groups": "Google puts no groups into tokens: use tenant: (the hosted domain), a domain or "
+            "e-mail rules. Or put Dex in front, whose Google connector asks the Admin SDK for them.",
             "logout": "Google has no logout endpoint: a sign-out ends the session here only.",
         },
         life="Access token 1 hour. Refresh token: until it is unused for 6 months, the person or an admin "

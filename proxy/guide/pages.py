@@ -22,6 +22,7 @@ _TOPICS = {
     "lifetime": "refresh tokens die too early (`login.lifetime`, `login.refresh`)",
     "groups": "no groups (`login.groups`)",
     "logout": "the provider stays signed in (`op.logout`)",
+    "dpop": "tokens bound to a key are demanded (`op.dpop`, `login`)",
 }
 
 
@@ -163,6 +164,7 @@ def _facts(profile: Profile, guide: Guide) -> Iterator[tuple[str, str, str]]:
         GroupsFrom.ID_TOKEN: f"the claim `{profile.groups_claim}` of the ID token",
         GroupsFrom.USERINFO: f"the claim `{profile.groups_claim}` of userinfo",
         GroupsFrom.API: "its API",
+        GroupsFrom.NOWHERE: "nowhere: rules on groups are refused",
     }[profile.groups_from]
     if profile.overage_api:
         groups += ", Microsoft Graph where they are too many"
@@ -202,7 +204,8 @@ def _how(profile: Profile) -> str:
 
 
 def _rotates(profile: Profile) -> str:
-    return {True: "yes", False: "no", None: "by a setting"}[profile.rotates]
+    text = {True: "yes", False: "no", None: "by a setting"}[profile.rotates]
+    return text + ", not at every refresh" if profile.rotates_at_times else text
 
 
 def _reuse(profile: Profile) -> str:

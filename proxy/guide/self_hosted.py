@@ -36,6 +36,7 @@ TABLE = (
             "groups_claim = "
             '"realm_access.roles" with a mapper that adds the roles to the ID token.',
             "logout": "Clients > your client > Settings > Valid post logout redirect URIs.",
+            "dpop": "Clients > your client > Settings > Require DPoP bound tokens: Off.",
         },
         life="Bound to the SSO session: idle 30 minutes, 10 hours at most by default. With "
         "`offline_access`: 30 days "
@@ -60,6 +61,8 @@ TABLE = (
             "`https://app.example.com/oauth2/logged-out`.",
             "OIDC Configuration > Grant Types: check **Refresh Token**.",
             "Token Settings: User roles inside ID Token (for groups).",
+            'Your own installation looks like any other host: set `provider = "zitadel"` for it, because a '
+            "dead refresh token is told in words of its own.",
         ),
         config=('issuer = "https://INSTANCE.zitadel.cloud"',),
         remedies={
@@ -74,8 +77,18 @@ TABLE = (
             '"Assert Roles on Authentication" of the project.',
             "logout": "Application > Redirect Settings > Post Logout URIs.",
         },
-        life="Idle and absolute expiration, per instance.",
-        expect=("Every refresh rotates the token.",),
+        life="Access token 12 hours. Refresh token 30 days unused, 90 days in all; per instance.",
+        expect=(
+            "Every refresh brings another refresh token. A used one is refused, and the newest one lives on.",
+            "Everything that is wrong with a refresh token is HTTP 400 `invalid_request`, not "
+            "`invalid_grant`; this profile reads that as an end.",
+        ),
+        hits=(
+            (
+                "At an own installation people get a 503 page, not the sign-in, once their time is over.",
+                'Set `provider = "zitadel"`: without it `invalid_request` is no verdict.',
+            ),
+        ),
     ),
     Guide(
         "dex",

@@ -431,11 +431,10 @@ class Renewal:
 
 def _told(refused: Refused, profile: Profile) -> dict[str, object]:
     """The operator's mistake, with what to change; every session is kept meanwhile."""
-    from proxy.guide import remedy
+    from proxy.guide import remedy, topic_of
 
-    grant = refused.code == "unsupported_grant_type"
     return {
         "code": refused.code,
         "status": refused.http_status,
-        "remedy": remedy(profile.name, "refresh_grant" if grant else "secret"),
+        "remedy": remedy(profile.name, topic_of(refused.code, refused.http_status)),
     }

@@ -157,6 +157,16 @@ def _grant_refused(op: CheckedOP) -> None:
     op.always["refresh"] = Script(process=False, status=400, body='{"error": "unauthorized_client"}')
 
 
+def _wants_dpop(op: CheckedOP) -> None:
+    op.always["refresh"] = Script(process=False, status=400, body='{"error": "use_dpop_nonce"}')
+
+
+def _secret_expired(op: CheckedOP) -> None:
+    words = "AADSTS7000222: The provided client secret keys for app are expired."
+    body = json.dumps({"error": "invalid_client", "error_description": words})
+    op.always["refresh"] = Script(process=False, status=401, body=body)
+
+
 def _unclear(op: CheckedOP) -> None:
     op.always["refresh"] = Script(process=False, status=400, body='{"error": "invalid_request"}')
 
@@ -200,6 +210,8 @@ def _far_clock(op: CheckedOP) -> None:
         (_no_revocation, "op.revocation", Level.WARN, "no revocation endpoint"),
         (_bad_secret, "op.secret", Level.FAIL, "the client is refused: invalid_client (HTTP 401)"),
         (_grant_refused, "op.refresh_grant", Level.FAIL, "may not use the refresh grant"),
+        (_wants_dpop, "op.dpop", Level.FAIL, "(DPoP) are demanded of this client: use_dpop_nonce"),
+        (_secret_expired, "op.secret", Level.FAIL, "“AADSTS7000222: The provided client secret keys"),
         (_unclear, "op.secret", Level.WARN, "cannot tell"),
         (_unregistered, "op.redirect_uri", Level.FAIL, "shows an error page"),
         (_bad_scope, "op.redirect_uri", Level.FAIL, "invalid_scope"),
@@ -218,6 +230,42 @@ def test_one_thing_wrong_is_found_and_named(
     assert (got, says in what) == (level, True), what
     assert remedy or check == "op.jwks"
     assert report.exit_status == 2 or level is Level.WARN
+
+
+@pytest.mark.parametrize(
+    ("taken", "found_there"),
+    [
+        (
+            "first",
+            {
+                "op.secret": (Level.OK, "client_secret are accepted"),
+                "op.secret_next": (Level.WARN, "refused"),
+            },
+        ),
+        (
+            "next",
+            {
+                "op.secret": (
+                    Level.WARN,
+                    "client_secret is refused (invalid_client (HTTP 401)); client_secret_next",
+                )
+            },
+        ),
+        ("neither", {"op.secret": (Level.FAIL, "refused"), "op.secret_next": (Level.FAIL, "refused")}),
+    ],
+)
+def test_of_two_secrets_each_is_looked_at(
+    op: CheckedOP, taken: str, found_there: dict[str, tuple[Level, str]]
+) -> None:
+    two = {"client_secret": Secret("first"), "client_secret_next": Secret("next")}
+    settings = settings_for(op, **two)
+    op.client_secret = taken
+    report = run(op, settings)
+    for check, (level, says) in found_there.items():
+        got, what, remedy = found(report, check)
+        assert (got, says in what) == (level, True), what
+        assert bool(remedy) is (level is not Level.OK)
+    assert {each.check for each in report.findings if "secret" in each.check} == set(found_there)
 
 
 def test_an_op_that_is_away_is_one_finding_not_ten(op: CheckedOP) -> None:
@@ -326,11 +374,96 @@ def test_a_sign_in_shows_what_documents_do_not(
     assert remedy
 
 
-def test_a_sign_in_with_a_wrong_secret_says_so(op: CheckedOP) -> None:
-    settings = settings_for(op, client_secret=Secret("wrong"))
-    level, what, remedy = found(run(op, settings, login=True), "login")
-    assert (level, "invalid_client" in what) == (Level.FAIL, True)
-    assert "secret" in remedy
+def _other_issuer_in_tokens(op: CheckedOP) -> None:
+    op.change_id_token = lambda draft: draft.claims.update({"iss": "https://other.example"})
+
+
+def _other_audience(op: CheckedOP) -> None:
+    op.change_id_token = lambda draft: draft.claims.update({"aud": "another-client"})
+
+
+def _clock_far_off(op: CheckedOP) -> None:
+    op.change_id_token = lambda draft: draft.claims.update({"iat": op.now() + 900, "exp": op.now() + 1800})
+
+
+def _no_id_token(op: CheckedOP) -> None:
+    def omit(draft: Any) -> None:
+        draft.omit = True
+
+    op.change_id_token = omit
+
+
+def _declined(op: CheckedOP) -> None:
+    op.answer = lambda params: [("error", "access_denied"), *(each for each in params if each[0] != "code")]
+
+
+def _bad_scope_there(op: CheckedOP) -> None:
+    op.answer = lambda params: [("error", "invalid_scope"), *(each for each in params if each[0] != "code")]
+
+
+def _wrong_paste(op: CheckedOP) -> None:
+    op.answer = lambda params: [("state", "another"), ("code", "x")]
+
+
+def _bound_tokens(op: CheckedOP) -> None:
+    op.always["code"] = Script(change=lambda body: body.update({"token_type": "DPoP"}))
+
+
+def _code_spent(op: CheckedOP) -> None:
+    op.always["code"] = Script(process=False, status=400, body='{"error": "invalid_grant"}')
+
+
+def _wrong_secret(op: CheckedOP) -> None:
+    op.client_secret = "another"
+
+
+@pytest.mark.parametrize(
+    ("breaks", "code", "why", "remedy"),
+    [
+        (_wrong_secret, "invalid_client (HTTP 401", "refused to redeem the code", "client secret"),
+        (_other_issuer_in_tokens, "iss", "another issuer", "letter by letter"),
+        (_other_audience, "aud", "for another client", "client_id"),
+        (_clock_far_off, "iat", "clocks", "NTP"),
+        (_no_id_token, "id_token_missing", "no ID token", "openid"),
+        (_declined, "access_denied", "may not use the client", "Admit the person"),
+        (_bad_scope_there, "op_error (error=invalid_scope)", "Nobody can sign in", "scope"),
+        (_wrong_paste, "state_mismatch", "another sign-in", "paste the whole address"),
+        (_bound_tokens, "token_type", "no app could use", "DPoP"),
+        (_code_spent, "invalid_grant", "A code works once", "once"),
+    ],
+)
+def test_a_sign_in_that_fails_is_told_to_the_operator_and_not_as_to_a_visitor(
+    op: CheckedOP, breaks: Callable[[CheckedOP], None], code: str, why: str, remedy: str
+) -> None:
+    settings = settings_for(op)
+    breaks(op)
+    report = run(op, settings, login=True)
+    (hit,) = [each for each in report.findings if each.check == "login"]
+    assert (hit.level, code in hit.what) == (Level.FAIL, True), hit
+    assert why in hit.why
+    assert remedy in hit.remedy
+    assert "request id" not in report.as_text(), "that is what a visitor is told"
+
+
+def test_a_refresh_without_an_answer_is_no_refusal(op: CheckedOP) -> None:
+    op.script_next(Script(), "refresh")  # the made-up token's
+    op.script_next(Script(cut="at_once"), "refresh")
+    level, what, remedy = found(run(op, login=True), "login.refresh")
+    assert (level, "refresh 1 had no answer" in what) == (Level.FAIL, True), what
+    assert "network" in remedy
+
+
+def test_groups_that_graph_does_not_tell_fail_no_sign_in() -> None:
+    from tests.integration.providers.test_ways_of_their_own import WithGraph
+
+    with WithGraph(BY_NAME["entra"]) as op:
+        op.graph_status = 403
+        settings = settings_for(op, provider="entra", op=Op(userinfo="never"))
+        report = run(op, settings, login=True)
+        assert found(report, "login")[0] is Level.OK
+        level, what, remedy = found(report, "login.groups")
+        assert (level, "too many for the ID token" in what) == (Level.WARN, True)
+        assert "User.Read" in remedy
 
 
 @pytest.mark.parametrize(
