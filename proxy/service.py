@@ -92,6 +92,8 @@ async def _serve(loaded: Loaded, read: Callable[[], Loaded], share: Share | None
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
+    if share is not None:
+        _end_with(share.supervisor_fd, stop)
     base = await open_base(loaded.settings)
     service = Service(join(loaded.settings, base), share)
     reloads = Reloads(service, loaded, read)
@@ -102,6 +104,18 @@ async def _serve(loaded: Loaded, read: Callable[[], Loaded], share: Share | None
     watching.cancel()
     await service.stop()
     return 0
+
+
+def _end_with(supervisor_fd: int, stop: asyncio.Event) -> None:
+    """Stop once the supervisor is gone; see `proxy/workers.py`."""
+    loop = asyncio.get_running_loop()
+
+    def gone() -> None:
+        loop.remove_reader(supervisor_fd)
+        log.error("supervisor_gone")
+        stop.set()
+
+    loop.add_reader(supervisor_fd, gone)
 
 
 class Reloads:

@@ -5,10 +5,15 @@ SO_REUSEPORT each process would have a queue of its own, and what waits in one w
 when its process ends.) The supervisor serves nothing. It starts a worker again that died, passes
 signals on, and on SIGUSR1 replaces the workers one by one: a new one first, and only when that is
 ready the old one drains. Nobody who connects meanwhile is refused: the queue is always there.
+
+Workers hold the reading end of a pipe that only the supervisor could write to. If it dies without a
+word (SIGKILL, out of memory), the pipe ends, and they drain and stop: nobody would replace them,
+reload them or stop them any more, and whoever takes the supervisor's place needs the address.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -41,12 +46,14 @@ class Share:
         sockets: bound, by the name of the setting that says where.
         number: of this worker, from 0.
         crew_dir: where each worker answers the others for the metrics: ``<number>.sock``.
+        supervisor_fd: reads as ended once the supervisor is gone.
         tell_ready: called once, when it serves.
     """
 
     sockets: dict[str, socket.socket]
     number: int
     crew_dir: str
+    supervisor_fd: int
     tell_ready: Callable[[], None]
 
 
@@ -73,6 +80,7 @@ class Supervisor:
     _sockets: dict[str, socket.socket] = field(default_factory=dict[str, socket.socket])
     _workers: list[_Worker] = field(default_factory=list[_Worker])
     _crew_dir: str = ""
+    _alive: tuple[int, int] = (-1, -1)
     _to_replace: list[_Worker] = field(default_factory=list[_Worker])
     _start_at: float = 0.0
     _pause_s: float = _PAUSE_S
@@ -90,6 +98,7 @@ class Supervisor:
         """
         self._bind()
         self._crew_dir = tempfile.mkdtemp(prefix="nightporter-")
+        self._alive = os.pipe()
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             for number in range(self.settings.workers):
@@ -125,16 +134,19 @@ class Supervisor:
             self._workers.append(_Worker(number, pid, ready_fd))
             return
         status = 1
+        supervisor = os.getppid()
         try:
             os.close(ready_fd)
+            os.close(self._alive[1])
             for worker in self._workers:
                 os.close(worker.ready_fd)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
             def tell() -> None:
-                os.write(tell_fd, b"!")
+                with contextlib.suppress(BrokenPipeError):  # then `supervisor_fd` has ended, too
+                    os.write(tell_fd, b"!")
 
-            status = self.work(Share(self._sockets, number, self._crew_dir, tell))
+            status = self.work(Share(self._sockets, number, self._crew_dir, self._alive[0], tell))
         except ConfigError as error:
             for problem in error.problems:
                 log.error("cannot_start", extra={"detail": str(problem)})
@@ -142,6 +154,8 @@ class Supervisor:
         except BaseException:
             log.exception("worker_failed")
         finally:
+            if os.getppid() != supervisor:  # nobody else is left to tidy up
+                shutil.rmtree(self._crew_dir, ignore_errors=True)
             logging.shutdown()
             os._exit(status)
 

@@ -7,6 +7,7 @@ import http.client
 import os
 import re
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +119,44 @@ def test_a_worker_that_dies_is_started_again_and_the_other_serves_meanwhile(
         until(lambda: len(house.replica.events("ready")) == 3)
         assert house.replica.stop() == 0
         assert len(house.replica.events("stopped")) == 2
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and not merely waiting to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_workers_whose_supervisor_was_killed_finish_what_they_have_and_make_room(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    with crew_of(redis, tmp_path) as house:
+        until(lambda: len(house.replica.events("ready")) == 2)
+        ada = house.somebody()
+        orphans = workers(house)
+        assert len(orphans) == 2
+        sock = socket.create_connection(("127.0.0.1", house.replica.port), 60)
+        with sock, sock.makefile("rb") as answer:
+            sock.sendall(
+                f"POST /half HTTP/1.1\r\nHost: 127.0.0.1:{house.replica.port}\r\nCookie: {ada.cookie}\r\n"
+                f"Origin: {house.url}\r\nContent-Length: 10\r\n\r\nfirst".encode()
+            )
+            until(lambda: bool(house.app.reached("/half")))
+            house.replica.kill()
+            until(lambda: len(house.replica.events("supervisor_gone")) == 2)
+            # Their place is free although one of them is still at work.
+            house.replica.start()
+            assert not workers(house) & orphans
+            assert ada.get("/meanwhile").user == "ada-1"
+            assert any(map(runs, orphans))
+            sock.sendall(b"later")
+            assert answer.readline().startswith(b"HTTP/1.1 200 ")
+        until(lambda: not any(map(runs, orphans)))
+        assert ada.get("/after").user == "ada-1"
+        assert house.app.reached("/half")[0].body_bytes == 10
+        assert house.replica.stop() == 0
 
 
 def test_metrics_are_everybodys_whoever_is_asked(redis: RedisServer, tmp_path: Path) -> None:
