@@ -20,7 +20,7 @@ from proxy.shell.site import Peer, Site, log
 from proxy.wire.exchange import WAITING
 from proxy.wire.head import RequestHead
 from proxy.wire.readers import RequestReader, RequestSink
-from proxy.wire.valve import AUTH, PIPELINE, Valve
+from proxy.wire.valve import ANY, Valve
 
 if TYPE_CHECKING:
     from proxy.shell.tunnel import Tunnel
@@ -354,7 +354,7 @@ class Client(asyncio.Protocol):
         self.deadline = self.site.now + self.site.timeouts.linger_s
         if self.transport.get_write_buffer_size():
             self._watch_pace()
-        self.valve.open(PIPELINE | AUTH)
+        self.valve.open(ANY)
         if self.transport.is_closing():
             return
         if self.transport.can_write_eof():

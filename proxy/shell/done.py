@@ -64,17 +64,19 @@ class Counters:
         accepted, refused: connections taken, and turned away at the limit.
         rejected: heads and bodies that were not legal, by status.
         retries: requests sent again because a kept-alive connection had died.
+        crowded: requests turned away because too many waited for a connection to the app.
         aborted: exchanges that one side broke off.
         timeouts: deadlines that ran out, by what was waited for.
     """
 
-    __slots__ = ("aborted", "accepted", "refused", "rejected", "retries", "timeouts")
+    __slots__ = ("aborted", "accepted", "crowded", "refused", "rejected", "retries", "timeouts")
 
     def __init__(self) -> None:
         self.accepted = 0
         self.refused = 0
         self.rejected: dict[int, int] = {}
         self.retries = 0
+        self.crowded = 0
         self.aborted = 0
         self.timeouts: dict[str, int] = {}
 

@@ -42,6 +42,12 @@ def families(server: Server) -> Iterator[Any]:
     )
     retries.add_metric([], counters.retries)
     yield retries
+    crowded = CounterMetricFamily(
+        "nightporter_upstream_turned_away",
+        "Requests refused because too many waited for a connection to an app.",
+    )
+    crowded.add_metric([], counters.crowded)
+    yield crowded
     connections = GaugeMetricFamily(
         "nightporter_upstream_connections", "Connections to the apps.", labels=["upstream", "state"]
     )

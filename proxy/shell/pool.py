@@ -15,11 +15,14 @@ from typing import Protocol
 
 from proxy.core.routes import PLAIN, meanings
 from proxy.errors import BadRequest, UpstreamError
+from proxy.shell.done import Counters
 from proxy.shell.limits import Limits, Timeouts
 from proxy.shell.site import log
 from proxy.shell.upstream import Upstream
 from proxy.wire.head import RequestHead
 from proxy.wire.response import ResponseHeads
+
+_CROWDED = "The application has too many requests at the moment."
 
 
 class Waiter(Protocol):
@@ -41,6 +44,7 @@ class Pool:
 
     Attributes:
         now: the coarse clock, monotonic seconds; moved by `sweep`.
+        counters: where limits and time-outs are counted; a server puts its own here.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Pool:
         self._server_name = server_name or host or "localhost"
         self._heads = heads
         self.now = monotonic()
+        self.counters = Counters()
         self._size = limits.pool_size
         self._max_waiting = limits.pool_queue
         self._timeouts = timeouts
@@ -66,6 +71,7 @@ class Pool:
         self.authority = (f"{host}:{port}" if host else "localhost").encode("ascii")
         self._idle: dict[Upstream, None] = {}
         self._all: set[Upstream] = set()
+        self._finishing: dict[Upstream, float] = {}
         self._opening: dict[asyncio.Task[None], Waiter | None] = {}
         self._waiting: deque[tuple[Waiter, float]] = deque()
         self._closed = False
@@ -104,14 +110,17 @@ class Pool:
         never after `forget`.
 
         Args:
-            fresh: a connection that was used before will not do.
+            fresh: a connection that has been idle will not do.
         """
         if self.open < self._size:
             task = asyncio.get_running_loop().create_task(self._open(waiter))
             self._opening[task] = waiter
             task.add_done_callback(self._opened)
-        elif fresh or len(self._waiting) >= self._max_waiting:
-            error = UpstreamError(503, "The application has too many requests at the moment.")
+        elif fresh:  # it waited its turn before
+            self._waiting.appendleft((waiter, self.now + self._timeouts.queue_s))
+        elif len(self._waiting) >= self._max_waiting:
+            self.counters.crowded += 1
+            error = UpstreamError(503, _CROWDED)
             asyncio.get_running_loop().call_soon(waiter.not_connected, error)
         else:
             self._waiting.append((waiter, self.now + self._timeouts.queue_s))
@@ -138,9 +147,15 @@ class Pool:
             up.idle_until = self.now + self._timeouts.upstream_idle_s
             self._idle[up] = None
 
+    def let_finish(self, up: Upstream) -> None:
+        """Close a connection once what was written to it is sent, if the app takes it in time."""
+        self._finishing[up] = self.now + self._timeouts.body_idle_s
+        up.transport.close()
+
     def gone(self, up: Upstream) -> None:
         """A connection is lost: room for one that waits."""
         self._idle.pop(up, None)
+        self._finishing.pop(up, None)
         self._all.discard(up)
         self._next()
 
@@ -154,9 +169,13 @@ class Pool:
         for up in [up for up in self._idle if up.idle_until <= now]:
             self._idle.pop(up, None)
             up.transport.close()
-        while self._waiting and self._waiting[0][1] <= now:
-            waiter, _ = self._waiting.popleft()
-            waiter.not_connected(UpstreamError(503, "The application has too many requests at the moment."))
+        for up in [up for up, until in self._finishing.items() if until <= now]:
+            up.transport.abort()
+        overdue = [each for each in self._waiting if each[1] <= now]
+        for each in overdue:
+            self._waiting.remove(each)
+            self.counters.timed_out("queue")
+            each[0].not_connected(UpstreamError(503, _CROWDED))
 
     def retire(self) -> None:
         """Serve what is under way or waits, then keep nothing: another pool has taken over."""
@@ -192,6 +211,7 @@ class Pool:
             async with asyncio.timeout(self._timeouts.connect_s):
                 up = await self._connect()
         except TimeoutError:
+            self.counters.timed_out("connect")
             error = UpstreamError(504, "The application did not take the connection in time.")
         except (OSError, ssl.SSLError) as cause:
             error = UpstreamError(502, "The application cannot be reached.", detail=type(cause).__name__)

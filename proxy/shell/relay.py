@@ -20,7 +20,7 @@ from proxy.wire.framing import UNTIL_CLOSE
 from proxy.wire.head import RequestHead
 from proxy.wire.response import ResponseHead
 from proxy.wire.rewrite import interim_bytes, response_bytes, switching_bytes
-from proxy.wire.valve import AUTH, PEER_FULL
+from proxy.wire.valve import AUTH, CONNECTING, PEER_FULL
 
 if TYPE_CHECKING:
     from proxy.shell.downstream import Downstream
@@ -166,7 +166,12 @@ class Relay(Upload):
             self.unwatch()
         if up.valve.reasons:
             up.valve.open(PEER_FULL)
-        if self.upstream_reusable and not up.reader.waiting and not up.valve.reasons:
+        if self.down.valve.reasons:
+            self.down.valve.open(PEER_FULL)
+        if self.request == DONE and self.head.has_body and up.transport.get_write_buffer_size():
+            # It answered before it took the whole request: nothing else is sent behind that.
+            up.let_finish()
+        elif self.upstream_reusable and not up.reader.waiting and not up.valve.reasons:
             up.give_back()
         else:
             up.abort()
@@ -216,6 +221,7 @@ class Relay(Upload):
         """The client left, or is being left: the app's connection is broken off."""
         self.request_event(BROKEN)
         self.unwatch()
+        self.down.valve.open(PEER_FULL | CONNECTING)  # what the app does not take holds up nothing more
         replay, self._replay = self._replay, None
         if replay is not None:
             replay.cancel()

@@ -128,6 +128,8 @@ class Site:
         self.limits = limits
         self.timeouts = timeouts
         self.upstreams = upstreams
+        for pool in upstreams.pools() if upstreams is not None else ():
+            pool.counters = self.counters
         self.request_heads = RequestHeads(
             policy, HeadLimits(limits.max_head_bytes, limits.max_line_bytes, limits.max_fields)
         )

@@ -106,6 +106,13 @@ class Upstream(asyncio.Protocol):
         self.tunnel = None
         if not self.lost:
             self.transport.abort()
+            self._pool.gone(self)  # now, not in the loop's next turn: a retry may need the place
+
+    def let_finish(self) -> None:
+        """Send what is left of a request that was answered already, and close."""
+        self.relay = None
+        self.reader.expect(b"", None)
+        self._pool.let_finish(self)
 
     def give_back(self) -> None:
         """Both messages ended and both sides keep the connection: it may serve another."""

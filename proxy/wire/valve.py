@@ -16,8 +16,8 @@ PEER_FULL = 4
 """The opposite side's write buffer is above its high-water mark."""
 CONNECTING = 8
 """There is no connection to the app yet."""
-DRAINING = 16
-"""The process is going away: nothing new is read."""
+ANY = AUTH | PIPELINE | PEER_FULL | CONNECTING
+"""Every reason there is."""
 
 
 class Readable(Protocol):

@@ -50,6 +50,19 @@ def test_an_idempotent_request_on_a_dead_kept_connection_is_sent_once_more(metho
     run(body)
 
 
+def test_a_retry_takes_the_dead_connections_place_in_a_full_pool() -> None:
+    async def body() -> None:
+        async with house(limits=Limits(pool_size=1, pool_queue=0)) as h:
+            client, app = await warm(h)
+            await taken(h, client, app, get(b"/again"))
+            fresh = await h.app()
+            assert (await fresh.head()).startswith(b"GET /again ")
+            fresh.send(ok())
+            assert (await client.answer())[0] == 200
+
+    run(body)
+
+
 def test_only_one_retry() -> None:
     async def body() -> None:
         async with house() as h:
