@@ -5,6 +5,8 @@ The other direction does not hold and must not: both accept things that we refus
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from dataclasses import dataclass, field
 
 import h11
@@ -12,6 +14,8 @@ import httptools
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from proxy.errors import ProxyError
+from proxy.wire.head import RequestHead
 from tests.unit.wire.reading import Requests, read_requests
 
 Message = tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...], bytes]
@@ -59,10 +63,10 @@ def by_h11(stream: bytes) -> tuple[list[Message], bool]:
             connection.send(h11.EndOfMessage())
         if event is h11.PAUSED or connection.their_state is h11.DONE:
             if connection.our_state is h11.MUST_CLOSE or connection.our_state is h11.CLOSED:
-                return found, False
+                return found, bool(connection.trailing_data[0])
             connection.start_next_cycle()
         elif isinstance(event, h11.ConnectionClosed) or connection.their_state is h11.MUST_CLOSE:
-            return found, False
+            return found, bool(connection.trailing_data[0])
 
 
 @dataclass
@@ -115,28 +119,45 @@ def by_llhttp(stream: bytes) -> tuple[list[Message], bool]:
 
 
 def agree(stream: bytes) -> None:
-    """Assert that both oracles read every message that we accept, and read it as we do."""
-    sink, _ = read_requests([stream])
+    """Assert that both oracles read every message that we accept, as we do and no further.
+
+    Each is given them one by one, because neither goes on where we do: h11 forgives no empty line
+    between messages (RFC 9112 §2.2), and llhttp leaves HTTP for any upgrade.
+    """
+    sink, ends = Requests(), [0]
+    with contextlib.suppress(ProxyError):
+        for at in range(len(stream)):
+            sink.reader.feed(stream[at : at + 1])
+            ends += [at + 1] * (sink.ended + 1 - len(ends))
+    whole, _ = read_requests([stream])
+    assert whole.ended == sink.ended
     read = ours(sink)
-    if not read:
-        return
-    plain = stream.removeprefix(b"\r\n")  # one empty line is forgiven (RFC 9112 §2.2)
-    if b"\r\n\r\n\r\n" in stream:
-        return  # … also between messages, where h11 is stricter
-    theirs, _ = by_h11(plain)
-    for mine, other in zip(read, theirs, strict=False):
-        assert rewritten(mine) == rewritten(other)
-    if len(theirs) < len(read) and theirs:
-        method, target = read[len(theirs)][:2]
-        if b"\r\n" + method + b" " + target in stream:
-            return  # an empty line between two messages: RFC 9112 §2.2 forgives it, h11 does not
-    if len(theirs) < len(read):  # h11 stops where a client closes; nothing else may stop it
-        assert theirs
-        assert not sink.heads[len(theirs) - 1].keep_alive
-    theirs, _ = by_llhttp(plain)
-    for mine, other in zip(read, theirs, strict=False):
-        if mine[0] == other[0]:
-            assert rewritten(mine) == rewritten(other)
+    assert ours(whole) == read
+    for mine, head, (start, end) in zip(read, sink.heads, itertools.pairwise(ends), strict=False):
+        raw = stream[start:end].removeprefix(b"\r\n")
+        alike(mine, by_h11(raw), raw)
+        if head.method in LLHTTP_METHODS and not leaves_http(head):
+            alike(mine, by_llhttp(raw), raw)
+
+
+def alike(mine: Message, theirs: tuple[list[Message], bool], raw: bytes) -> None:
+    """Assert that an oracle read exactly this message, and nothing was left over."""
+    found, refused = theirs
+    assert not refused, raw
+    assert [rewritten(other) for other in found] == [rewritten(mine)], raw
+
+
+LLHTTP_METHODS = frozenset(
+    b"DELETE GET HEAD POST PUT CONNECT OPTIONS TRACE COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND"
+    b" REBIND UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PATCH PURGE"
+    b" MKCALENDAR LINK UNLINK".split()
+)
+"""Those that it knows; it refuses all others."""
+
+
+def leaves_http(head: RequestHead) -> bool:
+    """Whether llhttp takes this for the end of HTTP and leaves a body unread."""
+    return head.get(b"upgrade") is not None and b"upgrade" in (head.get(b"connection") or b"").lower()
 
 
 def rewritten(message: Message) -> Message:
