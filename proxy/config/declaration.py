@@ -235,7 +235,7 @@ class ForwardAuth(Struct, frozen=True, kw_only=True):
         _say(
             "Who asks; it fixes the one place where the original URL is read from. `nginx`: "
             "`X-Original-Method` and `X-Original-URI`; `traefik`, `caddy` and `haproxy`: "
-            "`X-Forwarded-Method`, `-Uri` and `-Host`; `envoy`: the request itself."
+            "`X-Forwarded-Method`, `-Uri` and `-Host`; `envoy`: the request itself, behind `/ext-authz`."
         ),
     ] = "nginx"
 

@@ -44,6 +44,10 @@ _SOURCES = {
 }
 """Fields that hold the original method, target and host. Envoy sends the request itself."""
 
+ENVOY_PREFIX = b"/ext-authz"
+"""In front of the target that Envoy asks about (its `path_prefix`): another engine that asks at the wrong
+address, or a browser that got there, has not said this, and is refused instead of believed."""
+
 
 class Question(Protocol):
     """The engine's request; see `wire/head.py`."""
@@ -100,7 +104,10 @@ def original(engine: Engine, question: Question) -> Original | None:
     socket = low.find(b"\nsec-websocket-key:") >= 0
     sources = _SOURCES.get(engine)
     if sources is None:
-        return Original(question, question.method, question.target, question.host, socket)
+        target = question.target.removeprefix(ENVOY_PREFIX)
+        if target == question.target or not _TARGET.fullmatch(target):
+            return None
+        return Original(question, question.method, target, question.host, socket)
     found: list[bytes] = []
     for name in sources:
         if name == b"host":

@@ -156,6 +156,14 @@ def test_the_original_url_comes_from_the_engine_alone(behind: Behind) -> None:
     assert len(behind.app.reached("/secret")) == before
 
 
+def test_a_question_that_is_not_this_engines_is_refused(behind: Behind) -> None:
+    """A public path, asked as a browser would ask it that got to the wrong address."""
+    port = int(behind.replica.env["NIGHTPORTER_FORWARD_AUTH_LISTEN"].rpartition(":")[2])
+    for path in ("/public/x", "/"):
+        question = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{behind.engine_port}\r\nConnection: close\r\n\r\n"
+        assert raw(port, question.encode()).startswith(b"HTTP/1.1 403 "), path
+
+
 def test_a_renewal_in_between_changes_no_cookie(behind: Behind) -> None:
     ada = behind.somebody("ada-4")
     jar, token = dict(ada.jar), ada.get("/a").token

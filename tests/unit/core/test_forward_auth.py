@@ -41,9 +41,40 @@ def test_the_original_request_is_read_from_the_engines_one_source(engine: Engine
 
 
 def test_envoy_sends_the_request_itself() -> None:
-    asked = ask(Engine.ENVOY, b"X-Forwarded-Uri: /evil\r\nX-Original-URI: /evil\r\n")
+    line = b"GET /ext-authz/asked?a=%20b HTTP/1.1\r\nHost: engine\r\n"
+    asked = ask(Engine.ENVOY, b"X-Forwarded-Uri: /evil\r\nX-Original-URI: /evil\r\n", line)
     assert asked is not None
-    assert (asked.method, asked.target, asked.host) == (b"GET", b"/asked", b"engine")
+    assert (asked.method, asked.target, asked.path, asked.host) == (
+        b"GET",
+        b"/asked?a=%20b",
+        b"/asked",
+        b"engine",
+    )
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/asked",
+        b"/",
+        b"/ext-authz",
+        b"/ext-authzx/asked",
+        b"/ext-authz?/asked",
+        b"/Ext-Authz/asked",
+        b"*",
+        b"/x/ext-authz/asked",
+        b"//ext-authz/asked",
+    ],
+)
+def test_a_question_without_envoys_prefix_is_none(target: bytes) -> None:
+    method = b"OPTIONS" if target == b"*" else b"GET"
+    assert ask(Engine.ENVOY, b"", b"%b %b HTTP/1.1\r\nHost: engine\r\n" % (method, target)) is None
+
+
+def test_a_path_that_begins_like_envoys_prefix_keeps_its_beginning() -> None:
+    asked = ask(Engine.ENVOY, b"", b"GET /ext-authz/ext-authz/x HTTP/1.1\r\nHost: engine\r\n")
+    assert asked is not None
+    assert asked.path == b"/ext-authz/x"
 
 
 @pytest.mark.parametrize("engine", GOOD)
