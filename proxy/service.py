@@ -19,15 +19,18 @@ from proxy.config.keys import key_file
 from proxy.core.headers import Trusted
 from proxy.core.timing import backoff_s
 from proxy.errors import ConfigError, ProxyError, StoreUnavailable
+from proxy.shell import open_files
 from proxy.shell.announcer import Announcer
 from proxy.shell.auth_door import AuthDoor, Engine
 from proxy.shell.crew import Crew, path_of
 from proxy.shell.health_door import Door, with_probes
 from proxy.shell.journal import Journal
+from proxy.shell.limits import Limits
 from proxy.shell.listening import bound
 from proxy.shell.op_client import OPClient
 from proxy.shell.operations import OperationsDoor
 from proxy.shell.path_metrics import families
+from proxy.shell.pool import Upstreams
 from proxy.shell.server import Server
 from proxy.shell.telemetry import set_up_logging
 from proxy.shell.watch import Watch
@@ -187,13 +190,15 @@ class Service:
         settings, telemetry = parts.settings, parts.base.telemetry
         policy = wiring.header_policy(settings)
         self._tls = wiring.load_tls(settings)
+        upstreams = wiring.upstreams_of(settings, policy)
+        limits = _limits(settings, upstreams)
         self._front = Server(
             self._public_door(parts),
             policy,
-            upstreams=wiring.upstreams_of(settings, policy),
+            upstreams=upstreams,
             tls=self._tls,
             pages=lambda: pages(self.parts),
-            limits=wiring.limits_of(settings),
+            limits=limits,
             timeouts=wiring.timeouts_of(settings),
             trusted=Trusted(settings.trusted_proxies),
             on_done=telemetry.request,
@@ -210,7 +215,7 @@ class Service:
             self._auth = Server(
                 self._auth_door(parts),
                 policy,
-                limits=wiring.limits_of(settings),
+                limits=limits,
                 timeouts=wiring.timeouts_of(settings),
                 on_done=telemetry.request,
             )
@@ -325,13 +330,14 @@ class Service:
         before = self.parts
         policy = wiring.header_policy(settings)
         upstreams = wiring.upstreams_of(settings, policy)
+        limits = _limits(settings, upstreams)
         if self._tls is not None:
             wiring.load_tls(settings, self._tls)
         self.parts = parts = join(settings, before.base, before)  # the last step that may refuse
         self._front.reconfigure(
             self._public_door(parts),
             policy,
-            limits=wiring.limits_of(settings),
+            limits=limits,
             timeouts=wiring.timeouts_of(settings),
             upstreams=upstreams,
             trusted=Trusted(settings.trusted_proxies),
@@ -340,7 +346,7 @@ class Service:
             self._auth.reconfigure(
                 self._auth_door(parts),
                 policy,
-                limits=wiring.limits_of(settings),
+                limits=limits,
                 timeouts=wiring.timeouts_of(settings),
                 upstreams=None,
                 trusted=Trusted(),
@@ -412,6 +418,11 @@ class Service:
                 await asyncio.sleep(backoff_s(tries, 0.5))
             else:
                 return
+
+
+def _limits(settings: Settings, upstreams: Upstreams | None) -> Limits:
+    pools = len(upstreams.pools()) if upstreams is not None else 0
+    return open_files.within(wiring.limits_of(settings), pools)
 
 
 async def _retire(op: OPClient) -> None:
