@@ -9,24 +9,27 @@ bound of docs/performance.md does not hold.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import http.client
+import re
 import resource
-import socket
 import statistics
 import sys
 import tempfile
-import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from bench.contestants import Contestant, Stage, nightporter, stage
-from bench.machine import resident_mib
+from bench.attackers import Attackers, Patient, connect, head
+from bench.contestants import ROOT, Contestant, Stage, listening, settings, signed_in, stage
+from bench.machine import described, resident_mib
+from bench.slow_apps import Stalled, Waiting
+from tests.scenarios.house import free_port
 
 MIB = 1 << 20
 SLOW_CLOSED_S = 15.0
 PROBE_MS = 50.0
-_ESTABLISHED = 1
+COUNTED_AS = {"head": "head", "body": "request_body", "answer": "slow_client"}
+HONEST = 20
 
 
 class Report:
@@ -37,102 +40,131 @@ class Report:
 
     def line(self, what: str, found: str, holds: bool) -> None:
         self.good = self.good and holds
-        print(f"{'ok  ' if holds else 'OVER'} {what:58} {found}", flush=True)
+        print(f"{'ok  ' if holds else 'OVER'} {what:60} {found}", flush=True)
 
 
-def connect(port: int, receive_buffer: int = 0) -> socket.socket:
-    sock = socket.socket()
-    if receive_buffer:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    sock.settimeout(60)
-    sock.connect(("127.0.0.1", port))
-    return sock
+@dataclass
+class Product(Contestant):
+    """Ours, with its operations port."""
+
+    operations: int = 0
+
+    def metric(self, pattern: str) -> float:
+        """The sum of the samples that match."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.operations, timeout=60)
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        return sum(float(value) for value in re.findall(rf"(?m)^{pattern} (\S+)$", text))
 
 
-def head(each: Contestant, line: str, more: str = "") -> bytes:
-    return f"{line} HTTP/1.1\r\nHost: 127.0.0.1:{each.port}\r\nCookie: {each.cookie}\r\n{more}\r\n".encode()
+def product(made: Stage, app_port: int = 0) -> Product:
+    """One of ours in front of the stage's app, signed in; or of another one, without a person."""
+    port, operations = free_port(), free_port()
+    env = settings(made, port, port, operations, "memory:")
+    env["NIGHTPORTER_TIMEOUTS_IDLE_S"] = "600"  # idle connections stay for as long as this takes
+    if app_port:
+        env |= {
+            "NIGHTPORTER_UPSTREAM": f"http://127.0.0.1:{app_port}",
+            "NIGHTPORTER_PUBLIC_PATHS": "/public/",
+        }
+    process = made.run([sys.executable, "-m", "proxy", "serve"], env=env, cwd=ROOT)
+    listening(port)
+    cookie = "" if app_port else signed_in(made, port)
+    return Product("Nightporter", port, [process.pid], cookie, operations=operations)
 
 
-def probe_ms(each: Contestant, count: int = 40) -> float:
+def probe_ms(each: Product, count: int = 40) -> float:
     """The slowest but one of some requests, milliseconds."""
     took: list[float] = []
     connection = http.client.HTTPConnection("127.0.0.1", each.port, timeout=60)
     for _ in range(count):
         begin = time.perf_counter()
-        connection.request("GET", "/probe", headers={"Cookie": each.cookie})
-        assert connection.getresponse().read()
+        connection.request("GET", "/public/probe", headers={"Cookie": each.cookie})
+        response = connection.getresponse()
+        assert response.read()
+        assert response.status == 200
         took.append((time.perf_counter() - begin) * 1e3)
     connection.close()
     return statistics.quantiles(took, n=20)[-1]
 
 
-def idle(each: Contestant, count: int, report: Report) -> None:
+def idle(each: Product, count: int, report: Report) -> None:
     """Kept-alive connections that have served one request and then say nothing."""
     before = resident_mib(*each.pids)
     calm = probe_ms(each)
-    kept: list[socket.socket] = []
+    kept = []
     for _ in range(count):
         sock = connect(each.port)
         sock.sendall(head(each, "GET /idle"))
         kept.append(sock)
         if len(kept) % 200 == 0:
             for one in kept[-200:]:
-                assert one.recv(65_536)
+                assert one.recv(65_536).startswith(b"HTTP/1.1 200 ")
     grown_kib = (resident_mib(*each.pids) - before) * 1024 / count
     report.line(f"{count:,} idle connections: memory each", f"{grown_kib:.1f} KiB", grown_kib <= 4.0)
     busy = probe_ms(each)
     report.line(
-        "a request beside them, p95", f"{busy:.1f} ms (alone {calm:.1f})", busy <= max(PROBE_MS, 2 * calm)
+        "  a request beside them, p95", f"{busy:.1f} ms (alone {calm:.1f})", busy <= max(PROBE_MS, 2 * calm)
     )
+    there = each.metric("nightporter_connections")
+    report.line("  of them still connected", f"{there:,.0f}", there >= count)
+    for sock in kept[:: max(1, count // 100)]:
+        sock.sendall(head(each, "GET /again"))
+        assert sock.recv(65_536).startswith(b"HTTP/1.1 200 ")
     for sock in kept:
         sock.close()
 
 
-def slow(each: Contestant, kind: str, count: int, report: Report) -> None:
+def slow(each: Product, kind: str, count: int, report: Report) -> None:
     """Attackers of one kind: when the last of them is closed, and what others feel meanwhile."""
-    socks: list[socket.socket] = []
-    for _ in range(count):
-        sock = connect(each.port, 4_096 if kind == "answer" else 0)
-        if kind == "head":
-            sock.sendall(b"GET / HTTP/1.1\r\n")
-        elif kind == "body":
-            sock.sendall(head(each, "POST /slow", "Content-Length: 100000\r\n"))
-        else:
-            sock.sendall(head(each, "GET /100m"))
-        sock.setblocking(False)
-        socks.append(sock)
+    counted = rf'nightporter_timeouts_total{{waited_for="{COUNTED_AS[kind]}"}}'
+    before = each.metric(counted)
+    attackers = Attackers(kind)
     began = time.monotonic()
+    attackers.begin(each, count)
     felt: list[float] = []
-    while socks and time.monotonic() - began < 40:
-        for sock in list(socks):
-            with contextlib.suppress(OSError):
-                if kind == "answer":
-                    sock.recv(16)
-                else:
-                    sock.send(b"X" if kind == "body" else b"X-A: b\r\n")
-            # What the kernel knows: an answer of which most was not read hides the end behind it.
-            closed = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED
-            if closed:
-                socks.remove(sock)
-                sock.close()
+    while attackers.open and time.monotonic() - began < 40:
+        attackers.drip()
         felt.append(probe_ms(each, 5))
-        time.sleep(0.5)
+        time.sleep(0.3)
     took = time.monotonic() - began
     report.line(
         f"{count} clients with a slow {kind}: all closed after",
         f"{took:.1f} s",
-        not socks and took <= SLOW_CLOSED_S + 3,
+        not attackers.open and took <= SLOW_CLOSED_S,
+    )
+    closed = each.metric(counted) - before
+    report.line("  closed for being slow, by our own count", f"{closed:.0f}", closed == count)
+    if kind != "answer":
+        told = sum(said.startswith(b"HTTP/1.1 408 ") for said in attackers.told)
+        report.line("  told so (408)", f"{told}", told == count)
+    median = statistics.median(felt)
+    report.line("  a request beside them, median of the slowest", f"{median:.1f} ms", median <= PROBE_MS * 2)
+    attackers.end()
+
+
+def slow_bodies(made: Stage, count: int, report: Report) -> None:
+    """Uploads that drip to an app that waits for whole ones, beside honest ones on a bad line."""
+    app = Waiting()
+    app.start()
+    each = product(made, app.port)
+    honest = Patient(each, HONEST, SLOW_CLOSED_S)
+    honest.start()
+    slow(each, "body", count, report)
+    honest.join()
+    report.line(
+        f"  honest uploads beside them, of {HONEST}: done", f"{honest.answered}", honest.answered == HONEST
     )
     report.line(
-        "  a request beside them, median of the slowest",
-        f"{statistics.median(felt):.1f} ms",
-        statistics.median(felt) <= PROBE_MS * 2,
+        "  the app saw broken off, and whole",
+        f"{app.broken}, {app.whole}",
+        (app.broken, app.whole) == (count, HONEST),
     )
-    for sock in socks:
-        sock.close()
+    app.close()
 
 
-def stalled_client(each: Contestant, report: Report) -> None:
+def stalled_client(each: Product, report: Report) -> None:
     """100 MiB to somebody who reads 64 KiB and then nothing."""
     before = resident_mib(*each.pids)
     sock = connect(each.port, 65_536)
@@ -143,29 +175,16 @@ def stalled_client(each: Contestant, report: Report) -> None:
     sock.close()
 
 
-class StalledApp(threading.Thread):
-    """An app that accepts, and reads nothing of a body."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.sock = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self.sock.getsockname()[1]
-        self.taken: list[socket.socket] = []
-
-    def run(self) -> None:
-        while True:
-            try:
-                self.taken.append(self.sock.accept()[0])
-            except OSError:
-                return
-
-
 def stalled_app(made: Stage, report: Report) -> None:
     """100 MiB to an app that takes none of it."""
-    app = StalledApp()
+    app = Stalled()
     app.start()
-    real, made.app_port = made.app_port, app.port
-    each = _unsigned(made)
+    port = free_port()
+    env = settings(made, port, port, free_port(), "memory:")
+    env |= {"NIGHTPORTER_UPSTREAM": f"http://127.0.0.1:{app.port}", "NIGHTPORTER_PUBLIC_PATHS": "/public/"}
+    process = made.run([sys.executable, "-m", "proxy", "serve"], env=env, cwd=ROOT)
+    listening(port)
+    each = Product("Nightporter, public path", port, [process.pid])
     before = resident_mib(*each.pids)
     sock = connect(each.port)
     sock.sendall(head(each, "POST /public/up", f"Content-Length: {100 * MIB}\r\n"))
@@ -183,19 +202,7 @@ def stalled_app(made: Stage, report: Report) -> None:
         peak - before <= 4.0 and sent < 90 * MIB,
     )
     sock.close()
-    app.sock.close()
-    made.app_port = real
-
-
-def _unsigned(made: Stage) -> Contestant:
-    import bench.contestants as contestants
-
-    port = contestants.free_port()
-    env = contestants.settings(made, port, port, contestants.free_port(), "memory:")
-    env["NIGHTPORTER_PUBLIC_PATHS"] = "/public/"
-    process = made.run([sys.executable, "-m", "proxy", "serve"], env=env, cwd=contestants.ROOT)
-    contestants.listening(port)
-    return Contestant("Nightporter, public path", port, [process.pid])
+    app.close()
 
 
 def _peak(each: Contestant, seconds: float) -> float:
@@ -212,17 +219,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--idle", type=int, default=10_000)
     parser.add_argument("--attackers", type=int, default=300)
     options = parser.parse_args(arguments)
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit[1], limit[1]))
-    count = min(options.idle, limit[1] - 500)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if options.idle + 1_500 > hard:
+        print(f"the system allows {hard} open files: raise that (ulimit -Hn), or try --idle", file=sys.stderr)
+        return 1
     report = Report()
+    print(described())
     with stage(Path(tempfile.mkdtemp(prefix="nightporter-pressure-"))) as made:
-        each = nightporter(made, store="memory:")
+        each = product(made)
         probe_ms(each)
-        idle(each, count, report)
+        idle(each, options.idle, report)
         stalled_client(each, report)
-        for kind in ("head", "body", "answer"):
+        for kind in ("head", "answer"):
             slow(each, kind, options.attackers, report)
+        slow_bodies(made, options.attackers, report)
         stalled_app(made, report)
         report.line("still serving, p95", f"{probe_ms(each):.1f} ms", True)
     return 0 if report.good else 1

@@ -130,7 +130,14 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_connections: Annotated[int, _number("Most connections from browsers at a time.", 1, 1_000_000)] = (
         10_000
     )
-    pool_size: Annotated[int, _number("Most connections to the app at a time.", 1, 100_000)] = 256
+    pool_size: Annotated[
+        int,
+        _number(
+            "Most connections to one app at a time: requests under way, open WebSockets and event streams.",
+            1,
+            100_000,
+        ),
+    ] = 1024
     pool_queue: Annotated[
         int, _number("Most requests waiting for one of those; more are a 503.", 0, 1_000_000)
     ] = 1024
