@@ -47,20 +47,29 @@ def _concerns(keys: Collection[str], about: Collection[str]) -> bool:
 
 def warnings(settings: Settings) -> tuple[str, ...]:
     """What is allowed and still deserves a line in the log at every start."""
+    return (*_examined(settings), *cautions(settings))
+
+
+def _examined(settings: Settings) -> Iterator[str]:
+    """What the doctor has a check of its own for."""
+    if settings.store.reveal().startswith("memory:"):
+        yield "store is memory: every session ends when this process stops."
+    yield from _without_refresh_token(settings)
+
+
+def cautions(settings: Settings) -> tuple[str, ...]:
+    """The rest of the warnings: setting and state, a colon, what that means."""
     lines: list[str] = []
     if settings.insecure_http:
         lines.append("insecure_http is on: tokens and cookies may travel in the clear. For trials only.")
-    if settings.store.reveal().startswith("memory:"):
-        lines.append("store is memory: every session ends when this process stops.")
-        if not settings.cookie_keys:
-            lines.append("cookie_keys is not set: random keys are used until this process stops.")
+    if settings.store.reveal().startswith("memory:") and not settings.cookie_keys:
+        lines.append("cookie_keys is not set: random keys are used until this process stops.")
     if settings.store.reveal().startswith("redis") and not settings.store.reveal().startswith("rediss"):
         hosts = redis_address(settings.store.reveal()).hosts
         if any(not is_loopback(host) for host, _ in hosts):
             lines.append("store is Redis without TLS: sealed sessions and its password travel in the clear.")
     if "everyone" in settings.allow:
         lines.append("allow is everyone: whoever has an account at the provider comes in.")
-    lines += _without_refresh_token(settings)
     lines += [
         f"trusted_proxies holds {network}: anybody may say who they come from."
         for network in settings.trusted_proxies

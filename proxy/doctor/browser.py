@@ -18,6 +18,7 @@ async def bring(url: str, redirect_uri: str) -> str:
     print(f"\nOpen this address in a browser and sign in:\n\n  {url}\n", file=sys.stderr, flush=True)
     parts = urlsplit(redirect_uri)
     if is_loopback(parts.hostname or "") and parts.scheme == "http":
+        print(f"Waiting for you to come back to {redirect_uri} …", file=sys.stderr, flush=True)
         try:
             return await _listen(parts.hostname or "127.0.0.1", parts.port or 80, parts.path)
         except OSError:

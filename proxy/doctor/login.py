@@ -99,6 +99,9 @@ class LoginCheck:
         """The checks, in order; the grant is given back at the end, where that reaches nobody else."""
         try:
             grant = await self._sign_in()
+        except TimeoutError:
+            yield fail("login", "nobody came back from the provider in time", "", "Run the check again.")
+            return
         except ProxyError as error:
             yield failed_sign_in(error, self._profile)
             return
@@ -169,8 +172,12 @@ class LoginCheck:
         elif self._profile.offline is Offline.NEVER:
             found.append(ok("login.refresh_token", "there is none here, and access tokens do not end"))
         else:
+            what = "there is none"
+            asked, granted = self._config.scopes, issued.scope.split()
+            if "offline_access" in asked and granted and "offline_access" not in granted:
+                what += f": offline_access was asked for, and granted were {' '.join(granted)}"
             why = "The session ends with its access token: people are signed out about once an hour."
-            found.append(fail("login.refresh_token", "there is none", why, remedy(name, "refresh_token")))
+            found.append(fail("login.refresh_token", what, why, remedy(name, "refresh_token")))
         body: dict[str, Any] = json.loads(grant.raw.body)
         life = token_life_s(issued, RefreshPolicy())
         if issued.expires_in_s is None and self._profile.life_s == 0:
@@ -307,7 +314,9 @@ class LoginCheck:
         what += f", “{self._words}”" if self._words else ""
         match refused.kind:
             case OutcomeKind.CLIENT:
-                return fail(check, what, why, remedy(name, topic_of(refused.code, refused.http_status)))
+                return fail(
+                    check, what, why, remedy(name, topic_of(refused.code, refused.http_status, self._words))
+                )
             case OutcomeKind.TRANSIENT | OutcomeKind.AMBIGUOUS:
                 return fail(
                     check, what, "Renewals wait until that is over.", "Look at the provider's status."

@@ -22,8 +22,8 @@ from proxy.core.seal import random_id, random_token
 from proxy.core.session import OutcomeKind
 from proxy.core.token_reply import Issued, RawReply, Refused, judge, own_words
 from proxy.doctor import documents
-from proxy.doctor.report import Finding, fail, ok, warn
-from proxy.errors import OPUnavailable, ProxyError
+from proxy.doctor.report import Finding, Level, fail, ok, warn
+from proxy.errors import OPRejected, OPUnavailable, ProxyError
 from proxy.guide import remedy, topic_of
 from proxy.shell.clock import SystemClock
 from proxy.shell.op_client import OPClient, OPConfig
@@ -32,6 +32,13 @@ from proxy.shell.op_client.http import Http
 
 CERTIFICATE_DAYS = 14
 SKEW_S = 30.0
+
+_PAR_TOPIC = {
+    "invalid_client": "secret",
+    "invalid_scope": "scopes",
+    "invalid_request": "redirect_uri",
+    "invalid_redirect_uri": "redirect_uri",
+}
 
 _KNOWS_US = frozenset(
     {"login_required", "interaction_required", "consent_required", "account_selection_required"}
@@ -97,7 +104,9 @@ class Probes:
         except OPUnavailable as error:
             why = "Nobody can sign in, and nothing can be renewed."
             what = f"{url}: {error.detail or error.message}"
-            yield fail("op.discovery", what, why, _reach(error.detail)), None
+            nothing_there = error.detail.startswith(("HTTP 4", "no JSON"))
+            fix = remedy(profile.name, "issuer") if nothing_there else _reach(error.detail)
+            yield fail("op.discovery", what, why, fix), None
             return
         yield ok("op.discovery", url), None
         told = documents.issuer(document, issuer, profile)
@@ -259,7 +268,7 @@ class Probes:
                 "Check what answers at that address.",
             )
         said = _said(judged)
-        topic = topic_of(judged.code, judged.http_status)
+        topic = topic_of(judged.code, judged.http_status, self._words)
         match judged.kind:
             case OutcomeKind.DEAD:
                 return ok(check, f"client id and secret are accepted: a made-up token is refused by {said}")
@@ -270,7 +279,7 @@ class Probes:
                     "Sessions end with their access token.",
                     remedy(name, topic),
                 )
-            case OutcomeKind.CLIENT if topic == "dpop":
+            case OutcomeKind.CLIENT | OutcomeKind.UNKNOWN if topic == "dpop":
                 return fail(
                     "op.dpop",
                     f"tokens bound to a key (DPoP) are demanded of this client: {self._quoted(said)}",
@@ -308,28 +317,21 @@ class Probes:
                 "Set public_url to the https address that people use.",
             )
         flow = Flow(random_id(), random_token(), random_token(), "/", time.time(), name)
+        if metadata.par_endpoint:
+            finding = await self._par(flow, metadata)
+            yield finding
+            if finding.level is Level.FAIL:
+                return
         try:
             url = await self._op.authorization_url(flow, redirect_uri=redirect_uri, extra={"prompt": "none"})
         except ProxyError as error:
             yield fail(
-                "op.par",
-                f"the pushed authorization request is refused: {error.detail or error.message}",
+                "op.redirect_uri",
+                f"no authorization request can be made: {error.detail}",
                 "Nobody can sign in.",
-                remedy(name, "redirect_uri"),
+                _reach(str(error.detail)),
             )
             return
-        if metadata.par_endpoint:
-            pushed = "request_uri=" in url
-            yield (
-                ok("op.par", "authorization requests are pushed")
-                if pushed
-                else warn(
-                    "op.par",
-                    "pushed authorization requests are announced and refused",
-                    "Sign-ins go on without them.",
-                    remedy(name, "secret"),
-                )
-            )
         try:
             reply = await self._http.get(url)
         except ProxyError as error:
@@ -338,6 +340,24 @@ class Probes:
             )
             return
         yield self._told(reply, redirect_uri)
+
+    async def _par(self, flow: Flow, metadata: Metadata) -> Finding:
+        """A pushed request: the OP looks at client, redirect URI and scopes at once (RFC 9126 §2.3)."""
+        name = self._profile.name
+        params = self._op.authorization_request(flow, redirect_uri=self._config.redirect_uri)
+        try:
+            await self._op.pushed(params)
+        except OPRejected as error:
+            what = f"the pushed authorization request is refused: {error.code} (HTTP {error.http_status})"
+            topic = "secret" if error.http_status == 401 else _PAR_TOPIC.get(error.code, "client")
+        except ProxyError as error:
+            what, topic = f"the endpoint for pushed authorization requests: {error.detail}", ""
+        else:
+            return ok("op.par", "authorization requests are pushed")
+        fix = remedy(name, topic) if topic else _reach(what)
+        if metadata.par_required:
+            return fail("op.par", what, "The provider demands pushed requests: nobody can sign in.", fix)
+        return warn("op.par", what, "Sign-ins go on without pushing, and may be refused there as well.", fix)
 
     def _told(self, reply: RawReply, redirect_uri: str) -> Finding:
         name = self._profile.name
@@ -360,7 +380,7 @@ class Probes:
                 "op.redirect_uri",
                 f"the provider shows an error page (HTTP {reply.status}) for {redirect_uri}",
                 "The redirect URI is not registered, or the client id is unknown. Nobody can sign in.",
-                remedy(name, "redirect_uri"),
+                f"{remedy(name, 'redirect_uri')} If it is there: {remedy(name, 'client')}",
             )
         return warn(
             "op.redirect_uri",

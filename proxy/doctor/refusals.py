@@ -81,7 +81,7 @@ def failed_sign_in(error: ProxyError, profile: Profile) -> Finding:
     told = error.detail if error.detail not in ("", error.code) else ""
     what = f"the sign-in failed: {error.code}" + (f" ({told})" if told else "")
     if isinstance(error, OPRejected) and error.http_status and error.code not in _WHY:
-        topic = topic_of(error.code, error.http_status)
+        topic = topic_of(error.code, error.http_status, error.detail)
         return fail(
             CHECK, what, "The provider refused to redeem the code. Nobody can sign in.", remedy(name, topic)
         )

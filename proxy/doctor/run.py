@@ -8,6 +8,7 @@ import sys
 
 from proxy import wiring
 from proxy.config import Loaded, Several
+from proxy.config.checks import cautions
 from proxy.core.identity_headers import IdentityHeaders
 from proxy.doctor import house
 from proxy.doctor.browser import bring
@@ -51,10 +52,9 @@ async def examine(
     """
     settings, report = loaded.settings, Report()
     report.add([ok("config", "the configuration can be used")])
-    report.add(
-        warn("config", text, "It was said at the start, too.", "See docs/configuration.md.")
-        for text in loaded.warnings
-    )
+    for caution in cautions(settings):
+        what, _, why = caution.partition(": ")
+        report.add([warn("config", what, why, "Nothing, if it is meant so; `serve` logs it at every start.")])
     report.add([finding async for finding in house.checks(settings)])
     headers = wiring.identity_headers(settings)
     for name, several in wiring.each_provider(settings).items():

@@ -21,6 +21,8 @@ TOPICS = (
 )
 
 _TOPIC_OF = {
+    "invalid_client": "secret",
+    "incorrect_client_credentials": "secret",
     "unsupported_grant_type": "refresh_grant",
     "unauthorized_client": "refresh_grant",
     "invalid_scope": "scopes",
@@ -29,11 +31,18 @@ _TOPIC_OF = {
 }
 
 
-def topic_of(code: str, status: int) -> str:
-    """What an operator has to look at when the token endpoint refuses the client by this code."""
-    if status == 401 and code not in ("invalid_dpop_proof", "use_dpop_nonce"):
+def topic_of(code: str, status: int, words: str = "") -> str:
+    """What an operator has to look at when the token endpoint refuses the client.
+
+    Args:
+        code: its error code.
+        words: its own words; Keycloak says "DPoP proof is missing" with `invalid_request`.
+    """
+    if "dpop" in f"{code} {words}".lower():
+        return "dpop"
+    if status == 401:
         return "secret"  # RFC 6749 §5.2; Keycloak says `unauthorized_client` with it
-    return _TOPIC_OF.get(code, "secret")
+    return _TOPIC_OF.get(code, "client")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +79,18 @@ GENERIC = Guide(
     ),
     config=('issuer = "https://login.example.com"',),
     remedies={
-        "refresh_token": "Allow the client the refresh_token grant and the scope offline_access, then "
-        "sign in again: "
-        "sessions from before the change keep having no refresh token.",
+        "refresh_token": "Allow the client the refresh_token grant and the scope offline_access; if it has "
+        'both, set authorize_params = {prompt = "consent"}, without which certified providers ignore '
+        "offline_access (OIDC Core §11). Then sign in again: sessions from before the change keep having no "
+        "refresh token.",
         "refresh_grant": "Add refresh_token to the client's grant types.",
-        "secret": "Create a new client secret, put it into client_secret (or its file) and send SIGHUP; "
-        "nobody is signed out by the mistake.",
+        "secret": "Compare client_id and client_secret with the provider's; if the secret has expired, "
+        "create a new one there and put it into client_secret (or its file, which is read again by itself).",
         "client": "Compare client_id with the provider's list of clients.",
         "redirect_uri": "Register the redirect URI exactly as it is shown here.",
         "scopes": "Remove the scope from `scopes`, or allow it to the client.",
-        "issuer": "Set issuer to what the discovery document says, letter by letter.",
+        "issuer": "Set issuer to what the provider's discovery document calls it, letter by letter; the "
+        "document is at that address and /.well-known/openid-configuration.",
         "rotation": "If the provider can, allow a used refresh token some seconds of grace.",
         "lifetime": "Make the refresh token's idle time-out longer than the access token's life.",
         "groups": "Let the provider put the groups into the ID token or userinfo and name the claim in "

@@ -16,7 +16,7 @@ from proxy.core.logout import LogoutToken, read_logout_token
 from proxy.core.metadata import Metadata, fixed_metadata, read_metadata
 from proxy.core.providers import Revocation
 from proxy.core.session import Identity
-from proxy.core.token_reply import RawReply
+from proxy.core.token_reply import RawReply, Refused, judge
 from proxy.errors import IdTokenRejected, NotSent, OPRejected, OPUnavailable, ProxyError, ReplyLost
 from proxy.shell.clock import Clock
 from proxy.shell.op_client.api import groups_by_graph, person, rate_limited
@@ -100,22 +100,11 @@ class OPClient:
         self, flow: Flow, *, redirect_uri: str, extra: Mapping[str, str] | None = None
     ) -> str:
         """Where to send the browser; pushes the request first where the OP wants that (RFC 9126)."""
-        from authlib.oauth2 import rfc7636
-
-        authlib: Any = rfc7636
-        challenge: Callable[[str], str] = authlib.create_s256_code_challenge
         metadata = await self.metadata()
-        params = authorization_params(
-            flow,
-            client_id=self._config.client_id,
-            redirect_uri=redirect_uri,
-            scopes=self._config.scopes,
-            code_challenge=challenge(flow.code_verifier),
-            extra={**self._config.authorize_params, **(extra or {})},
-        )
+        params = self.authorization_request(flow, redirect_uri=redirect_uri, extra=extra)
         if metadata.par_endpoint:
             try:
-                params = await self._pushed(metadata, params)
+                params = await self.pushed(params)
             except (OPRejected, OPUnavailable) as error:
                 if metadata.par_required:
                     raise
@@ -123,6 +112,41 @@ class OPClient:
         parts = urlsplit(metadata.authorization_endpoint)
         query = f"{parts.query}&{urlencode(params)}" if parts.query else urlencode(params)
         return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+
+    def authorization_request(
+        self, flow: Flow, *, redirect_uri: str, extra: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """The parameters of an authorization request."""
+        from authlib.oauth2 import rfc7636
+
+        authlib: Any = rfc7636
+        challenge: Callable[[str], str] = authlib.create_s256_code_challenge
+        return authorization_params(
+            flow,
+            client_id=self._config.client_id,
+            redirect_uri=redirect_uri,
+            scopes=self._config.scopes,
+            code_challenge=challenge(flow.code_verifier),
+            extra={**self._config.authorize_params, **(extra or {})},
+        )
+
+    async def pushed(self, params: dict[str, str]) -> dict[str, str]:
+        """Push an authorization request (RFC 9126 §2); what to send the browser with instead.
+
+        Raises:
+            OPRejected: it is refused. OPUnavailable: no usable answer.
+        """
+        metadata = await self.metadata()
+        limit = None if metadata.par_required else OPTIONAL_PAR_S
+        reply = await self._signed_post(metadata, metadata.par_endpoint, params, timeout_s=limit)
+        body = _object(reply, "the PAR endpoint")
+        uri = body.get("request_uri")
+        if reply.status not in (200, 201) or not isinstance(uri, str) or not uri:
+            judged = judge(reply, self._profile)
+            code = judged.code if isinstance(judged, Refused) else "par_refused"
+            detail = f"PAR answered {reply.status} {code}"
+            raise OPRejected(code, http_status=reply.status, detail=detail)
+        return {"client_id": self._config.client_id, "request_uri": uri}
 
     async def redeem(self, code: str, verifier: str, *, redirect_uri: str) -> RawReply:
         """Exchange a code (RFC 6749 §4.1.3); the reply is returned raw.
@@ -374,15 +398,6 @@ class OPClient:
         self._failed_at = now
         self._failure = error.detail if isinstance(error, OPUnavailable) else "discovery failed"
         log.error("discovery_failed", extra={"detail": self._failure, "kept": self._metadata is not None})
-
-    async def _pushed(self, metadata: Metadata, params: dict[str, str]) -> dict[str, str]:
-        limit = None if metadata.par_required else OPTIONAL_PAR_S
-        reply = await self._signed_post(metadata, metadata.par_endpoint, params, timeout_s=limit)
-        body = _object(reply, "the PAR endpoint")
-        uri = body.get("request_uri")
-        if reply.status not in (200, 201) or not isinstance(uri, str) or not uri:
-            raise OPRejected("par_refused", http_status=reply.status, detail=f"PAR answered {reply.status}")
-        return {"client_id": self._config.client_id, "request_uri": uri}
 
 
 def _object(reply: RawReply, what: str) -> dict[str, Any]:

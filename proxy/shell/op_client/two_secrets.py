@@ -58,7 +58,11 @@ class TwoSecrets:
         """Look at the reply to the other secret: it is used from now on if the OP took it."""
         judged = judge(reply, used.profile)
         no_proof = isinstance(judged, Refused) and judged.kind in _NO_PROOF
-        if no_proof or refuses_secret(reply, used.profile) or used is self.config:
+        if not no_proof and not refuses_secret(reply, used.profile):
+            self._switch(used)
+
+    def _switch(self, used: OPConfig) -> None:
+        if used is self.config:
             return
         self._use(used)
         names = ("client_secret", "client_secret_next")
@@ -66,14 +70,18 @@ class TwoSecrets:
         log.warning("client_secret_switched", extra={"in_use": in_use, "refused": refused})
 
     async def ask(self, send: Callable[[OPConfig], Awaitable[RawReply]]) -> RawReply:
-        """The answer to a request that the client signs, from whichever secret is taken."""
+        """The answer of another endpoint to a request that the client signs, from whichever secret is taken.
+
+        There a 401 says enough: Keycloak words it `invalid_request` when a pushed request has a wrong secret.
+        """
         used = self.config
         reply = await send(used)
-        other = self.instead(used, reply)
-        if other is None:
+        if len(self._both) == 1 or reply.status != 401:
             return reply
+        other = self._both[used is self._both[0]]
         again = await send(other)
-        self.tried(other, again)
+        if again.status != 401 and again.status < 500:
+            self._switch(other)
         return again
 
     def _use(self, config: OPConfig) -> None:

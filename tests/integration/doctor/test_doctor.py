@@ -161,6 +161,11 @@ def _wants_dpop(op: CheckedOP) -> None:
     op.always["refresh"] = Script(process=False, status=400, body='{"error": "use_dpop_nonce"}')
 
 
+def _wants_dpop_as_keycloak_says_it(op: CheckedOP) -> None:
+    body = json.dumps({"error": "invalid_request", "error_description": "DPoP proof is missing"})
+    op.always["refresh"] = Script(process=False, status=400, body=body)
+
+
 def _secret_expired(op: CheckedOP) -> None:
     words = "AADSTS7000222: The provided client secret keys for app are expired."
     body = json.dumps({"error": "invalid_client", "error_description": words})
@@ -181,6 +186,17 @@ def _bad_scope(op: CheckedOP) -> None:
 
 def _par_broken(op: CheckedOP) -> None:
     op.par = "broken"
+
+
+def _par_refuses_the_redirect_uri(op: CheckedOP) -> None:
+    op.par = "offered"
+    op.always["par"] = Script(process=False, status=400, body='{"error": "invalid_redirect_uri"}')
+
+
+def _par_required_and_refused(op: CheckedOP) -> None:
+    """Keycloak, with a wrong secret."""
+    op.par = "required"
+    op.always["par"] = Script(process=False, status=401, body='{"error": "invalid_request"}')
 
 
 def _clock(op: CheckedOP) -> None:
@@ -211,11 +227,14 @@ def _far_clock(op: CheckedOP) -> None:
         (_bad_secret, "op.secret", Level.FAIL, "the client is refused: invalid_client (HTTP 401)"),
         (_grant_refused, "op.refresh_grant", Level.FAIL, "may not use the refresh grant"),
         (_wants_dpop, "op.dpop", Level.FAIL, "(DPoP) are demanded of this client: use_dpop_nonce"),
+        (_wants_dpop_as_keycloak_says_it, "op.dpop", Level.FAIL, "“DPoP proof is missing”"),
+        (_par_refuses_the_redirect_uri, "op.par", Level.WARN, "refused: invalid_redirect_uri (HTTP 400)"),
+        (_par_required_and_refused, "op.par", Level.FAIL, "refused: invalid_request (HTTP 401)"),
         (_secret_expired, "op.secret", Level.FAIL, "“AADSTS7000222: The provided client secret keys"),
         (_unclear, "op.secret", Level.WARN, "cannot tell"),
         (_unregistered, "op.redirect_uri", Level.FAIL, "shows an error page"),
         (_bad_scope, "op.redirect_uri", Level.FAIL, "invalid_scope"),
-        (_par_broken, "op.par", Level.WARN, "announced and refused"),
+        (_par_broken, "op.par", Level.WARN, "pushed authorization requests: the PAR endpoint answered 500"),
         (_clock, "op.clock", Level.WARN, "s ahead of ours"),
         (_far_clock, "op.clock", Level.FAIL, "s behind ours"),
     ],
@@ -420,7 +439,7 @@ def _wrong_secret(op: CheckedOP) -> None:
 @pytest.mark.parametrize(
     ("breaks", "code", "why", "remedy"),
     [
-        (_wrong_secret, "invalid_client (HTTP 401", "refused to redeem the code", "client secret"),
+        (_wrong_secret, "invalid_client (HTTP 401", "refused to redeem the code", "client_secret"),
         (_other_issuer_in_tokens, "iss", "another issuer", "letter by letter"),
         (_other_audience, "aud", "for another client", "client_id"),
         (_clock_far_off, "iat", "clocks", "NTP"),

@@ -75,8 +75,11 @@ def test_sign_in_par_and_revocation_use_whichever_is_taken() -> None:
         async def work(person: Person) -> None:
             signed_in = await person.sign_in(op.code_for)
             assert signed_in.identity.sub == "ada-1"
+            assert [call.auth for call in op.ledger] == ["basic"], "the pushed request had found out"
             op.client_secret = TWO["client_secret"]
             assert await person.client.revoke(signed_in.issued.refresh_token, "refresh_token")
+            assert (await refreshed(person, op.grant())).status == 200
+            assert [call.auth for call in op.ledger] == ["basic"] * 2, "the revocation had found out"
 
         with_person(op, work, **TWO)
         assert len(op.revoked) == 1
