@@ -851,8 +851,8 @@ def test_what_is_risky_is_warned_of() -> None:
         insecure_http=True, allow="everyone", trusted_proxies=["0.0.0.0/0", "10.0.0.0/8"], store="memory:"
     )
     assert warnings(settings) == (
-        "insecure_http is on: tokens and cookies may travel in the clear. For trials only.",
         "store is memory: every session ends when this process stops.",
+        "insecure_http is on: tokens and cookies may travel in the clear. For trials only.",
         "cookie_keys is not set: random keys are used until this process stops.",
         "allow is everyone: whoever has an account at the provider comes in.",
         "trusted_proxies holds 0.0.0.0/0: anybody may say who they come from.",
