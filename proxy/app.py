@@ -307,7 +307,10 @@ def pages(parts: Parts) -> ASGIApp:
     """The Starlette app below the prefix; loaded with the first request to it."""
     from proxy.shell.endpoints import Desk
     from proxy.shell.endpoints import build as build_pages
+    from proxy.shell.logouts import Logouts
 
+    base = parts.base
+    logouts = Logouts(base.store, parts.sessions, base.background, base.telemetry.event, base.time)
     desks: dict[str, Desk] = {}
     for provider in parts.providers.values():
         desks[provider.name] = Desk(
@@ -315,12 +318,13 @@ def pages(parts: Parts) -> ASGIApp:
             origins=parts.origins,
             sessions=parts.sessions,
             keeper=parts.keeper,
-            store=parts.base.store,
+            store=base.store,
             op=provider.op,
             profile=provider.profile,
             claims=provider.claims,
-            background=parts.base.background,
-            event=parts.base.telemetry.event,
+            background=base.background,
+            event=base.telemetry.event,
+            logouts=logouts,
             observed=provider.observed,
             offer=_offer(provider, only=not parts.settings.providers),
             desks=desks,

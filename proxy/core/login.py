@@ -7,7 +7,9 @@ known to belong to this browser and this OP (RFC 9700 §4.4, §4.7; RFC 9207 §2
 from __future__ import annotations
 
 import hmac
+import json
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import msgspec
 
@@ -80,6 +82,51 @@ def authorization_params(
         "code_challenge": code_challenge,
         "code_challenge_method": "S256",
     }
+
+
+def prompt_with(usual: Mapping[str, str], ask: str) -> str:
+    """A `prompt` that holds the word `ask`, beside what the OP is asked anyway.
+
+    Args:
+        usual: the configured authorization parameters.
+    """
+    words = [word for word in usual.get("prompt", "").split() if word != "none"]
+    return " ".join([*words, ask] if ask not in words else words)
+
+
+def after_refusal(usual: Mapping[str, str], code: str, claims: str, *, ask: str) -> dict[str, str]:
+    """What a sign-in must ask for after the OP refused a refresh because it wants to see the person.
+
+    Their session at the OP may be alive and well: without a `prompt` it would say yes again without a
+    word, and refuse the next refresh again.
+
+    Args:
+        usual: the configured authorization parameters.
+        code: the OP's error code.
+        claims: what it demanded, a JSON object (OIDC Core §5.5); "" = nothing.
+        ask: the word that makes this OP ask who is there.
+    """
+    word = {"consent_required": "consent", "account_selection_required": "select_account"}.get(code, ask)
+    extra = {"prompt": prompt_with(usual, word)}
+    if claims:
+        demand = _request(usual.get("claims", ""))
+        for place, wanted in _request(claims).items():
+            before = demand.get(place)
+            if isinstance(before, dict) and isinstance(wanted, dict):
+                # Of the same claim, what is demanded now.
+                wanted = cast("dict[str, Any]", before) | cast("dict[str, Any]", wanted)
+            demand[place] = wanted
+        extra["claims"] = json.dumps(demand, separators=(",", ":"))
+    return extra
+
+
+def _request(claims: str) -> dict[str, Any]:
+    """A claims request as an object; empty if it is none."""
+    try:
+        found: object = json.loads(claims or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
 def single(params: Sequence[tuple[str, str]]) -> dict[str, str]:

@@ -6,6 +6,7 @@ Back-channel: what a logout token must say, once its signature holds (OIDC Back-
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,8 +15,9 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 from proxy.core.id_token import numeric_date
 from proxy.core.metadata import Metadata
 from proxy.core.providers import Profile, Reach, Revocation
+from proxy.core.seal import unb64
 from proxy.core.session import Tokens
-from proxy.errors import IdTokenRejected
+from proxy.errors import CookieError, IdTokenRejected
 
 MAX_HINT_CHARS = 8192
 """A longer `id_token_hint` is left out: no OP reads a request line that long; `client_id` remains."""
@@ -24,6 +26,9 @@ LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 
 MAX_TOKEN_AGE_S = 600.0
 """A logout token without `exp` is obeyed for this long after its `iat`."""
+
+MAX_TOKEN_LIFE_S = 86_400.0
+"""However late its `exp`: until then it must be remembered, so that it works once."""
 
 
 def end_session_url(
@@ -141,7 +146,8 @@ def read_logout_token(
     iat, exp = numeric_date(claims, "iat"), numeric_date(claims, "exp")
     if iat is None:
         raise IdTokenRejected("iat", detail="iat is missing")
-    until = (exp if exp is not None else iat + MAX_TOKEN_AGE_S) + skew_s
+    last = min(exp, iat + MAX_TOKEN_LIFE_S) if exp is not None else iat + MAX_TOKEN_AGE_S
+    until = last + skew_s
     if not iat - skew_s <= now < until:
         raise IdTokenRejected("exp", detail=f"iat {iat:.0f}, valid until {until:.0f}, our clock {now:.0f}")
     sub, sid, jti = (claims.get(name, "") for name in ("sub", "sid", "jti"))
@@ -150,3 +156,23 @@ def read_logout_token(
     if not isinstance(jti, str) or not 0 < len(jti) <= 255:
         raise IdTokenRejected("jti", detail="jti is missing")
     return LogoutToken(issuer, sub, sid, jti, until)
+
+
+def addressed(raw: str) -> tuple[str, list[object]]:
+    """Whose and for whom a logout token says it is: `iss` and `aud`, unverified; "" and [] if unreadable.
+
+    To choose the provider that is to verify it, and for nothing else.
+    """
+    parts = raw.split(".")
+    if len(parts) != 3:
+        return "", []
+    try:
+        claims: object = json.loads(unb64(parts[1].encode()))
+    except (ValueError, RecursionError, CookieError):
+        return "", []
+    if not isinstance(claims, dict):
+        return "", []
+    said = cast("dict[str, object]", claims)
+    iss, aud = said.get("iss"), said.get("aud")
+    audience = cast("list[object]", aud) if isinstance(aud, list) else [aud]
+    return (iss if isinstance(iss, str) else ""), audience

@@ -331,7 +331,7 @@ class Attempt:
         wait = judged.retry_after_s
         if wait is None:
             wait = 60.0 if judged.kind is OutcomeKind.INTERACTION else backoff_s(self._tries, self._spread)
-        outcome = self._outcome(judged.kind, judged.code, now, now + wait, judged.http_status)
+        outcome = self._outcome(judged.kind, judged.code, now, now + wait, judged.http_status, judged.claims)
         return self._release(outcome, Kept(outcome))
 
     # -- perhaps processed --
@@ -469,7 +469,13 @@ class Attempt:
     # -- endings --
 
     def _outcome(
-        self, kind: OutcomeKind, code: str, now: float, not_before: float, http_status: int = 0
+        self,
+        kind: OutcomeKind,
+        code: str,
+        now: float,
+        not_before: float,
+        http_status: int = 0,
+        claims: str = "",
     ) -> Outcome:
         return Outcome(
             kind=kind,
@@ -481,6 +487,7 @@ class Attempt:
             tries=self._tries,
             http_status=http_status,
             ambiguous=self._ambiguous,
+            claims=claims,
         )
 
     def _fruitless(self, now: float, code: str) -> Outcome:

@@ -51,6 +51,7 @@ class Outcome(msgspec.Struct, frozen=True):
         http_status: status of the OP's reply, 0 if there was none.
         ambiguous: an earlier try with this token may have been processed; a later verdict is
             then `rotation_lost`, not a revocation.
+        claims: what the OP demands of the next sign-in (see `core.token_reply.Refused`).
     """
 
     kind: OutcomeKind
@@ -62,6 +63,7 @@ class Outcome(msgspec.Struct, frozen=True):
     tries: int = 0
     http_status: int = 0
     ambiguous: bool = False
+    claims: str = ""
 
 
 class Intent(msgspec.Struct, frozen=True):
@@ -206,6 +208,7 @@ class Ended(enum.StrEnum):
     SUPERSEDED = "superseded"
     MISMATCH = "identity_mismatch"
     OPERATOR = "ended_by_operator"
+    PROVIDER = "signed_out_at_provider"
 
 
 def ended(record: Record | None, now: float, not_before: float = 0.0) -> str:
@@ -244,6 +247,11 @@ def user_name(iss: str, sub: str) -> str:
 def op_session_name(iss: str, sid: str) -> str:
     """The store's name for a session at the OP; "" if the OP named none."""
     return _index_name("sid", iss, sid) if sid else ""
+
+
+def logout_name(iss: str, jti: str) -> str:
+    """The store's name for a logout token that was obeyed."""
+    return _index_name("jti", iss, jti)
 
 
 def _index_name(kind: str, iss: str, value: str) -> str:

@@ -20,6 +20,9 @@ from proxy.core.session import OutcomeKind
 MAX_RETRY_AFTER_S = 3600.0
 """A longer `Retry-After` is cut: an hour without renewal is the OP's outage, not its wish."""
 
+MAX_CLAIMS_CHARS = 2048
+"""A longer claims challenge is left out: it is kept with the session and travels in an address."""
+
 _LONG_WORD = re.compile(r"[A-Za-z0-9_.~+/=-]{24,}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\.?")
 """Trace and correlation ids, by which a provider's support finds its own logs."""
@@ -75,12 +78,15 @@ class Refused:
         code: the OP's error code if it is a plain word, else a word of ours.
         http_status: 0 if there was no reply.
         retry_after_s: from `Retry-After`, None if there was none.
+        claims: what the OP demands of the next sign-in, as its `claims` parameter takes it (Entra's claims
+            challenge, OIDC Core §5.5); "" = nothing.
     """
 
     kind: OutcomeKind
     code: str
     http_status: int = 0
     retry_after_s: float | None = None
+    claims: str = ""
 
 
 def judge(reply: RawReply, profile: Profile, *, now: float = 0.0) -> Issued | Refused:
@@ -107,7 +113,9 @@ def judge(reply: RawReply, profile: Profile, *, now: float = 0.0) -> Issued | Re
     if reply.status >= 500:
         return Refused(OutcomeKind.TRANSIENT, code or f"http_{reply.status}", reply.status, after)
     if code:
-        return Refused(_kind(code, reply.status, profile), code, reply.status, after)
+        kind = _kind(code, reply.status, profile)
+        demand = _demand(body) if kind is OutcomeKind.INTERACTION else ""
+        return Refused(kind, code, reply.status, after, demand)
     if 200 <= reply.status < 300:
         issued = _issued(body)
         if issued is not None:
@@ -202,6 +210,19 @@ def _error_code(body: dict[str, Any]) -> str:
     if not isinstance(code, str) or not code:
         return "unreadable_error" if code else ""
     return code if len(code) <= 64 and code.isascii() and code.isprintable() else "unreadable_error"
+
+
+def _demand(body: dict[str, Any]) -> str:
+    """The `claims` of a refusal, if they are a claims request: a JSON object that is short and not empty."""
+    said = body.get("claims")
+    try:
+        demand: object = json.loads(said) if isinstance(said, str) else said
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(demand, dict) or not demand:
+        return ""
+    text = json.dumps(demand, separators=(",", ":"))
+    return text if len(text) <= MAX_CLAIMS_CHARS else ""
 
 
 def _kind(code: str, status: int, profile: Profile) -> OutcomeKind:

@@ -20,6 +20,7 @@ from proxy.core.choice import Offer
 from proxy.core.gate import is_navigation
 from proxy.core.identity import ClaimRules
 from proxy.core.login import Flow
+from proxy.core.logout import LogoutToken
 from proxy.core.metadata import Metadata
 from proxy.core.observed import Observed
 from proxy.core.origin import Origin, Origins
@@ -64,6 +65,16 @@ class OP(Protocol):
 
     async def revoke(self, token: str, hint: str) -> bool: ...
 
+    async def verify_logout_token(self, raw: str, *, now: float) -> LogoutToken: ...
+
+
+class EndsSessions(Protocol):
+    """What ends sessions because an OP says so (see `logouts.py`)."""
+
+    async def obey(self, logout: LogoutToken) -> int: ...
+
+    async def end(self, iss: str, sub: str, sid: str) -> int: ...
+
 
 class Event(Protocol):
     """Writes one audit line."""
@@ -86,6 +97,7 @@ class Desk:
         claims: which claims mean what.
         background: carries what no request waits for.
         event: audit log.
+        logouts: ends sessions because the provider says so.
         observed: what the provider is seen to do.
         offer: the provider as people may choose it.
         desks: of all providers, by name, this one's included; empty = there is only this one.
@@ -101,6 +113,7 @@ class Desk:
     claims: ClaimRules
     background: Background
     event: Event
+    logouts: EndsSessions
     observed: Observed = field(default_factory=Observed)
     offer: Offer = _ONLY
     desks: Mapping[str, Desk] = field(default_factory=dict[str, "Desk"], repr=False)
@@ -203,7 +216,11 @@ class Visit:
         return found[0] if len(found) == 1 else ""
 
     async def form(self) -> dict[str, str]:
-        """The fields of a posted form; empty for any other body.
+        """The fields of a posted form; of doubled ones the last. Raises what `form_fields` raises."""
+        return dict(await self.form_fields())
+
+    async def form_fields(self) -> list[tuple[str, str]]:
+        """The fields of a posted form, in order, doubled ones too; empty for any other body.
 
         Raises:
             BadRequest: the body is longer than a page's may be.
@@ -216,8 +233,8 @@ class Visit:
                 raise BadRequest(413, "What was sent is longer than this page takes.")
         kind = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/x-www-form-urlencoded":
-            return {}
-        return dict(_fields(body.decode("utf-8", "replace")))
+            return []
+        return _fields(body.decode("utf-8", "replace"))
 
     # -- addresses --
 
@@ -255,6 +272,26 @@ class Visit:
         """Plain JSON."""
         fields = [(b"Content-Type", b"application/json")]
         return self._response(status, fields, json.dumps(body).encode(), cookies)
+
+    def empty(self, status: int) -> Response:
+        """Nothing but a status."""
+        return self._response(status, [], b"", [])
+
+    def framed(self, status: int, by: Sequence[str], *, cookies: Sequence[bytes] = ()) -> Response:
+        """An empty page that these origins may show in a frame: the only one of ours that anybody may.
+
+        `X-Frame-Options` knows no list; where it is set beside `frame-ancestors`, old browsers obey it.
+        """
+        ancestors = " ".join(by).encode("latin-1", "replace") or b"'none'"
+        policy = b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors " + ancestors
+        fields = [
+            (b"Content-Type", b"text/html; charset=utf-8"),
+            (b"Content-Security-Policy", policy),
+            (b"Cross-Origin-Resource-Policy", b"cross-origin"),
+        ]
+        response = self._response(status, fields, b"", cookies)
+        del response.headers["x-frame-options"]
+        return response
 
     def _response(self, status: int, fields: Fields, body: bytes, cookies: Sequence[bytes]) -> Response:
         """Every answer of the pages is made here: what must be on all of them is on all of them."""

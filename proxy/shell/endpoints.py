@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.errors import ProxyError
-from proxy.shell import my_session, sign_in, sign_out, yes_no
+from proxy.shell import my_session, provider_logout, sign_in, sign_out, yes_no
 from proxy.shell.desk import Desk, Visit
 from proxy.shell.pages import Link, Page
 
@@ -46,6 +46,9 @@ def build(desk: Desk) -> Starlette:
         "session/refresh": {"POST": my_session.refresh},
         "auth": {"GET": yes_no.answer, "HEAD": yes_no.answer},
     }
+    if any(each.profile.openid for each in desk.all):
+        table["backchannel-logout"] = {"POST": provider_logout.BackChannel()}
+        table["frontchannel-logout"] = {"GET": provider_logout.front_channel}
     for each in desk.all:
         back = {"GET": _back_to(each)}
         table[each.offer.callback] = table[f"callback/{each.name}"] = back

@@ -1,4 +1,5 @@
-"""Gives tokens back at the OP for sessions that a mark ended: wherever they can still be opened.
+"""Gives tokens back at the OP for sessions that the operator or the OP ended: wherever they can still be
+opened.
 
 Nobody but a cookie's bearer can open a session's tokens. So this happens in a replica whose cache
 holds them, else when the cookie next shows up, else they age out.
@@ -25,6 +26,9 @@ log = logging.getLogger("nightporter.session")
 AT_ONCE = 4
 """Revocations at a time: signing everybody out must not become a storm at the OP."""
 
+REMEMBERED = 4096
+"""Sessions whose tokens were given back: their cookies may go on asking."""
+
 
 class Revoker(Protocol):
     """The part of the OP client that this uses."""
@@ -33,7 +37,7 @@ class Revoker(Protocol):
 
 
 class GivingBack:
-    """Call it with a session that a mark ended; nothing waits for it.
+    """Call it with a session that was ended from outside (`gone` says by whom); nothing waits for it.
 
     Args:
         store: gets the tombstone; whoever writes it first gives back.
@@ -51,25 +55,38 @@ class GivingBack:
         self._issuer_of = issuer_of
         self._background = background
         self._places = asyncio.Semaphore(AT_ONCE)
+        self._done: dict[str, None] = {}
 
     def __call__(self, session: OpenSession) -> None:
-        self._background.spawn("giving_back", self._give_back(session))
+        if session.key not in self._done:
+            self._background.spawn("giving_back", self._give_back(session))
+
+    async def _ours(self, session: OpenSession) -> bool:
+        """Whether it falls to us: of all the replicas that can open the session, to one."""
+        if session.gone == Ended.PROVIDER:
+            return await self._store.spend_flow(f"back:{session.key}", TOMBSTONE_S)
+        before = await self._store.end(session.key, Ended.OPERATOR, TOMBSTONE_S)
+        return before is not None and not before.tombstone
 
     async def _give_back(self, session: OpenSession) -> None:
         async with self._places:
             try:
-                before = await self._store.end(session.key, Ended.OPERATOR, TOMBSTONE_S)
+                ours = await self._ours(session)
             except StoreUnavailable:
-                return  # the mark refuses the session all the same; its cookie may come again
-            if before is None or before.tombstone:
-                return  # another replica was here
+                return  # the session is refused all the same; its cookie may come again
+            self._done[session.key] = None
+            if len(self._done) > REMEMBERED:
+                del self._done[next(iter(self._done))]
+            if not ours:
+                return
             issuer = self._issuer_of(session.tokens)
             if issuer is None:
                 return
             profile, op = issuer
             back = given_back(profile, session.tokens)
-            # Where a revocation reaches further, it could end what the person has begun since.
-            if back is None or not may_revoke(profile.reach, ends_at_op=False):
+            # Where a revocation reaches further, it could end what the person has begun since. The session at
+            # the OP is over where the OP itself said so.
+            if back is None or not may_revoke(profile.reach, ends_at_op=session.gone == Ended.PROVIDER):
                 return
             try:
                 await op.revoke(*back)

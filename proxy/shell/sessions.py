@@ -186,11 +186,12 @@ class Sessions:
         self._quiet: dict[bytes, str] = {}  # being read for the first time: no word of a change came yet
         self._unjudged: set[str] = set()  # their new tokens are stored and being checked
         self._refused: dict[str, str] = {}  # over, and the store does not say so yet
+        self._looking: set[asyncio.Task[None]] = set()
         self._bytes = 0
         self.store_away_since: float | None = None
         self._failed_at = float("-inf")
         self.coherence = store.coherence
-        # Told of sessions that a mark of the operator's ended, with their tokens open.
+        # Told of sessions that the operator or the provider ended, with their tokens open.
         self.ended_outside: Callable[[OpenSession], None] = lambda session: None
         store.listen(self._on_change)
 
@@ -347,8 +348,8 @@ class Sessions:
         elif session.gone:
             return session.gone  # it ended while we read
         why = self._refused.get(key) or ended(snapshot.record, snapshot.now, snapshot.not_before)
-        if why == Ended.OPERATOR and snapshot.record is not None and not snapshot.record.tombstone:
-            self._end_outside(origin, ticket, key, session, snapshot.record)
+        if snapshot.record is not None and _from_outside(why, snapshot.record):
+            self._end_outside(why, origin, ticket, key, session, snapshot.record)
             return why
         if why == Ended.ABSENT and session is not None:
             why = ended(session.record, snapshot.now) or why  # stores forget what is over
@@ -406,8 +407,9 @@ class Sessions:
         if not why and session.key in self._unjudged:
             session.stale = True  # its new tokens are being checked: see `_read`
             return
-        if why == Ended.OPERATOR and snapshot.record is not None:
-            self._end_outside(session.origin, session.ticket, session.key, session, snapshot.record)
+        if snapshot.record is not None and _from_outside(why, snapshot.record):
+            ticket = session.ticket
+            self._end_outside(why, session.origin, ticket, session.key, session, snapshot.record)
             return
         if why or snapshot.record is None:
             self.drop(session, why)
@@ -464,6 +466,23 @@ class Sessions:
         forward = Forward(identity=block, decision="session", protected=True)
         session.forward = self._dress(session, forward)
         session.good_until = 0.0
+
+    def of_provider(self, iss: str, sub: str, sid: str) -> list[OpenSession]:
+        """The cached sessions that a logout at the provider means; walks through all of them.
+
+        Args:
+            sub, sid: "" = not named; with a `sid` only that session at the OP is meant.
+        """
+
+        def meant(identity: Identity) -> bool:
+            return (
+                identity.iss == iss
+                and (not sid or identity.sid == sid)
+                and (not sub or identity.sub == sub)
+                and bool(sub or sid)
+            )
+
+        return [session for session in self._by_key.values() if meant(session.identity)]
 
     def cached(self, key: str) -> OpenSession | None:
         """The cached session under a store key."""
@@ -524,9 +543,9 @@ class Sessions:
             op_session=op_session_name(identity.iss, identity.sid),
         )
         await self._store.create(key, record)
-        if record.born < await self._store.not_before(record):
-            await self._store.end(key, Ended.OPERATOR, TOMBSTONE_S)
-            raise SessionGone(Ended.OPERATOR)
+        if why := await self._over_already(record, tokens.issued_at):
+            await self._store.end(key, why, TOMBSTONE_S)
+            raise SessionGone(why)
         if replaces is not None:
             try:
                 await self.end(replaces, Ended.SUPERSEDED)
@@ -534,6 +553,23 @@ class Sessions:
                 log.warning("supersede_failed", extra={"session": replaces.key[:12], "detail": error.detail})
         value = origin.ring.seal_ticket(origin.names.session, ticket)
         return cookies.set_line(origin.names, origin.names.session, value, int(self._policy.absolute_s))
+
+    async def _over_already(self, record: Record, asked_at: float) -> str:
+        """Why a session that was just written is over: somebody was signed out while they signed in.
+
+        Whoever signs people out leaves word first and looks through the lists then; here the session is on
+        its lists first, and word is looked for then. One of the two sees the other.
+
+        Args:
+            asked_at: when the tokens were asked for.
+        """
+        names = [name for name in (record.user, record.op_session) if name]
+        mark, *notes = await asyncio.gather(
+            self._store.not_before(record), *(self._store.noted(name) for name in names)
+        )
+        if record.born < mark:
+            return Ended.OPERATOR
+        return Ended.PROVIDER if any(asked_at < at for at in notes) else Ended.NO
 
     async def end(self, session: OpenSession, reason: str) -> None:
         """End a session here and in the store; its tombstone refuses every later commit.
@@ -548,18 +584,28 @@ class Sessions:
         self.drop(session, reason)
 
     def _end_outside(
-        self, origin: Origin, ticket: Ticket, key: str, session: OpenSession | None, record: Record
+        self,
+        why: str,
+        origin: Origin,
+        ticket: Ticket,
+        key: str,
+        session: OpenSession | None,
+        record: Record,
     ) -> None:
-        """A mark ended this session: here its tokens can be opened, so here they are given back.
+        """The operator or the provider ended this session: here its tokens can be opened, so here they
+        are given back.
 
-        Nothing is waited for: refused it is already, by the mark, everywhere.
+        Nothing is waited for: refused it is already, by the mark or the tombstone, everywhere.
         """
-        if session is None:
+        if session is None or not session.unsaved:
             try:
-                session = self._opened(origin, ticket, key, record, newest=True)
+                last = self._opened(origin, ticket, key, record, newest=True)
             except CookieError:
                 return  # not this cookie's session
-        self.drop(session, Ended.OPERATOR)
+            if session is not None:
+                session.tokens = last.tokens  # what a renewal elsewhere brought is what lives at the OP
+            session = session or last
+        self.drop(session, why)
         self.ended_outside(session)
 
     def reseal(self, session: OpenSession) -> bytes:
@@ -587,7 +633,8 @@ class Sessions:
 
     # -- the cache --
 
-    def _on_change(self, key: str) -> None:
+    def _on_change(self, word: str) -> None:
+        key = word.removeprefix("ended:")
         if key.startswith("user:"):
             touched = [each for each in self._by_key.values() if each.record.user == key[5:]]
         elif key:
@@ -601,6 +648,18 @@ class Sessions:
         for session in touched:
             session.stale = True
             session.good_until = 0.0
+            if key != word:
+                # No request need come: what it holds open is closed, its tokens are given back.
+                looking = asyncio.get_running_loop().create_task(self.look_again(session))
+                self._looking.add(looking)
+                looking.add_done_callback(self._looking.discard)
+
+    async def look_again(self, session: OpenSession) -> None:
+        """Read a session again that is said to be over; if the store is away, its next request does."""
+        try:
+            await self.read_again(session)
+        except StoreUnavailable as error:
+            log.debug("ending_unread", extra={"session": session.key[:12], "detail": error.detail})
 
     def _remember_line(self, session: OpenSession, line: bytes) -> None:
         if session.gone or self.by_line.get(line) is session:
@@ -698,6 +757,12 @@ class Sessions:
         for close in list(session.closers):
             close()
         session.closers.clear()
+
+
+def _from_outside(why: str, record: Record) -> bool:
+    """Whether neither the session's browser nor a limit ended it, so that its tokens are still to be
+    given back. A tombstone of the operator's is written by whoever does that."""
+    return why == Ended.PROVIDER or (why == Ended.OPERATOR and not record.tombstone)
 
 
 def _nothing() -> None:

@@ -9,6 +9,7 @@ comes second, with whatever copy of the address, redeems nothing.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -19,12 +20,12 @@ from proxy.core import cookies
 from proxy.core.choice import Offer, chosen
 from proxy.core.gate import Standing
 from proxy.core.identity import allowed, groups_elsewhere, identity_of, merged, needs_userinfo
-from proxy.core.login import Flow, check_callback, single
+from proxy.core.login import Flow, after_refusal, check_callback, prompt_with, single
 from proxy.core.logout import given_back, may_revoke
 from proxy.core.providers import Offline, Profile
 from proxy.core.redirects import safe_return_target
 from proxy.core.seal import Purpose, random_id, random_token
-from proxy.core.session import Identity, OutcomeKind, Tokens
+from proxy.core.session import Identity, Outcome, OutcomeKind, Tokens
 from proxy.core.timing import refresh_until
 from proxy.core.token_reply import Issued, RawReply, Refused, judge, life_s
 from proxy.errors import (
@@ -83,21 +84,29 @@ async def login(visit: Visit) -> Response:
         session = await visit.session()
         if session is not None and not another and await _good(visit.desk, session):
             return visit.redirect(visit.origin.url + return_to)
+        wanted = None if another or session is None else await _wanted(visit)
+        if wanted is not None:
+            # The provider that refused knows why; which one it is needs no asking.
+            visit, outcome = wanted
+            desk = visit.desk
+            extra = after_refusal(_params(desk), outcome.code, outcome.claims, ask=_ask(desk))
+            return await _start(visit, return_to, extra)
         offers = _offers(visit, return_to)
         if len(offers) > 1:
             return visit.page(_choice(visit, offers, return_to, another=another))
         visit = visit.at(visit.desk.desks.get(offers[0].name, visit.desk))
-        return await _start(visit, return_to, another=another)
+        extra = {"prompt": prompt_with(_params(visit.desk), _ask(visit.desk))} if another else None
+        return await _start(visit, return_to, extra)
     except ProxyError as error:
         _note(visit, error)
         return visit.page(_page_for(visit, error, return_to))
 
 
-async def _start(visit: Visit, return_to: str, *, another: bool) -> Response:
+async def _start(visit: Visit, return_to: str, extra: Mapping[str, str] | None) -> Response:
     """Send the browser to the OP.
 
     Args:
-        another: the person wants another account than the one the OP remembers.
+        extra: authorization parameters beside the usual ones, and instead of them.
     """
     desk = visit.desk
     now = await desk.sessions.now()
@@ -109,7 +118,6 @@ async def _start(visit: Visit, return_to: str, *, another: bool) -> Response:
         created_at=now,
         provider=desk.name,
     )
-    extra = {"prompt": _prompt_for_another(desk)} if another else None
     url = await desk.op.authorization_url(flow, redirect_uri=visit.address(desk.offer.callback), extra=extra)
     name = _cookie_name(visit, flow.id)
     value = visit.origin.ring.seal(Purpose.FLOW, name, flow.encode())
@@ -157,17 +165,27 @@ async def _good(desk: Desk, session: OpenSession) -> bool:
     return standing is not Standing.SPENT
 
 
-def _prompt_for_another(desk: Desk) -> str:
-    """The `prompt` that makes the OP ask who is there, beside what it is asked anyway.
+async def _wanted(visit: Visit) -> tuple[Visit, Outcome] | None:
+    """Where and for what the OP wants to see the person: its last answer to a refresh, if it was that."""
+    session = await visit.session()  # again: the answer may have come a moment ago
+    failure = visit.desk.keeper.last_failure(session) if session is not None else None
+    if session is None or failure is None or failure.kind is not OutcomeKind.INTERACTION:
+        return None
+    return visit.at(visit.desk.of(session.tokens)), failure
+
+
+def _params(desk: Desk) -> Mapping[str, str]:
+    params = desk.settings.authorize_params
+    return desk.profile.authorize_params if params is None else params
+
+
+def _ask(desk: Desk) -> str:
+    """The word that makes the OP ask who is there.
 
     Without it the OP would sign the same account in again without a word. Providers for everybody
     have an account chooser; what the others all understand is ``login`` (OIDC Core §3.1.2.1).
     """
-    params = desk.settings.authorize_params
-    params = desk.profile.authorize_params if params is None else params
-    words = [word for word in params.get("prompt", "").split() if word != "none"]
-    ask = "select_account" if desk.profile.open_to_all else "login"
-    return " ".join([*words, ask] if ask not in words else words)
+    return "select_account" if desk.profile.open_to_all else "login"
 
 
 def _asked_target(visit: Visit) -> str:

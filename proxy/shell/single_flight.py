@@ -116,7 +116,7 @@ class SingleFlight:
 
     def _on_change(self, key: str) -> None:
         if key:
-            flight = self._flights.get(key)
+            flight = self._flights.get(key.removeprefix("ended:"))
             if flight is not None:
                 flight.changed.set()
         else:

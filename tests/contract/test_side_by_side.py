@@ -134,6 +134,14 @@ class SideBySide(RuleBasedStateMachine):
     def end(self, key: str, reason: str, keep_s: float) -> None:
         self.both(lambda store: store.end(key, reason, keep_s))
 
+    @rule(name=st.sampled_from(["n1", "n2"]), keep_s=st.sampled_from([1.0, 60.0]))
+    def note(self, name: str, keep_s: float) -> None:
+        self.both(lambda store: store.note(name, keep_s))
+
+    @rule(name=st.sampled_from(["n1", "n2"]))
+    def noted(self, name: str) -> None:
+        self.both(lambda store: store.noted(name))
+
     @rule(flow=st.sampled_from(["f1", "f2"]), keep_s=st.sampled_from([1.0, 60.0]))
     def spend(self, flow: str, keep_s: float) -> None:
         self.both(lambda store: store.spend_flow(flow, keep_s))

@@ -773,6 +773,34 @@ def test_a_flow_is_spent_once_however_many_ask_at_the_same_time(scene: Scene) ->
     scene.play(script)
 
 
+def test_a_note_tells_when_and_is_forgotten(scene: Scene) -> None:
+    async def script(store: Store) -> None:
+        assert await store.noted("n") == 0
+        at = await store.note("n", 600)
+        assert at == scene.clock.now
+        assert (await store.noted("n"), await store.noted("another")) == (at, 0)
+        scene.clock.advance(599)
+        assert await store.noted("n") == at
+        later = await store.note("n", 10)
+        assert await store.noted("n") == later == at + 599
+        scene.clock.advance(10)
+        assert await store.noted("n") == 0
+
+    scene.play(script)
+
+
+def test_a_note_is_no_mark(scene: Scene) -> None:
+    async def script(store: Store) -> None:
+        record = new_record(user="0" * 32)
+        await store.create(KEY, record)
+        scene.clock.advance(1)
+        await store.note("0" * 32, 600)
+        assert await store.not_before(record) == 0
+        assert (await store.read(KEY)).not_before == 0
+
+    scene.play(script)
+
+
 # Listeners.
 
 

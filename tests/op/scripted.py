@@ -34,6 +34,8 @@ from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey, import_key
 
 CLIENT_ID = "np test/client"
 CLIENT_SECRET = "s3cret +%/:ü&canary"
+LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
+
 LIMIT_S = 60.0
 """How long a test waits for an event before it calls it missing; only a failure lasts that long."""
 
@@ -286,6 +288,7 @@ class ScriptedOP:
         answer: edits the authorization response's parameters.
         always: a script per endpoint (discovery, jwks, code, refresh, userinfo, revoke, par).
         clock_off_s: how wrong this OP's clock is.
+        sids: session ids of its sign-ins, in order (told in the ID tokens).
         logout_state: what comes back from the end-session endpoint: "same", "other" or "none".
     """
 
@@ -302,6 +305,7 @@ class ScriptedOP:
         self.revoked: list[str] = []
         self.pushed = 0
         self.connections = 0
+        self.sids: list[str] = []
 
         self._tls = tls
         self._codes: dict[str, _Code] = {}
@@ -435,6 +439,23 @@ class ScriptedOP:
         """A refresh token out of nothing, for tests that need no sign-in."""
         made = Grant(self.user["sub"], nonce, scope, int(self.now()), secrets.token_hex(8))
         return self._new_rt(made)
+
+    def logout_draft(self, *, sub: str = "ada-1", sid: str = "") -> Draft:
+        """A back-channel logout token before it is signed, for a person and perhaps one sign-in of theirs."""
+        now, key = int(self.now()), self.keys[-1]
+        claims: dict[str, Any] = {
+            "iss": self.issuer,
+            "aud": self.client_id,
+            "iat": now,
+            "exp": now + 120,
+            "jti": secrets.token_hex(8),
+            "events": {LOGOUT_EVENT: {}},
+        }
+        if sub:
+            claims["sub"] = sub
+        if sid:
+            claims["sid"] = sid
+        return Draft({"alg": alg_of(key), "typ": "logout+jwt", "kid": key.kid}, claims, key)
 
     def end_grants(self) -> None:
         """Somebody else ends every grant there is: an administrator, a limit of the OP's."""
@@ -709,6 +730,7 @@ class ScriptedOP:
             int(self.now()),
             secrets.token_hex(8),
         )
+        self.sids.append(grant.sid)
         code = secrets.token_urlsafe(24)
         self._codes[code] = _Code(grant, params["code_challenge"], redirect_uri)
         answer: Params = [("code", code), ("state", params.get("state", ""))]

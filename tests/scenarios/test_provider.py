@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from tests.op.scripted import Draft, Rotation, Script, ScriptedOP, fingerprint
 from tests.scenarios.browser import Browser
 from tests.scenarios.house import House, until
+from tests.scenarios.redis_house import RedisHouse
 
 
 def said(status: int, body: dict[str, object] | str, **headers: str) -> Script:
@@ -163,6 +165,51 @@ def test_f8_f10_f15_f16_f17_a_verdict_is_a_sign_in_at_whatever_status(
     signed_out_for(shared, ada, reason)
     assert len(shared.op.refreshes()) == calls + 1
     assert ada.get("/b").status == 200
+
+
+CHALLENGE = {"access_token": {"polids": {"essential": True, "values": ["9ab0-policy"]}}}
+
+
+@pytest.mark.parametrize(
+    ("code", "prompt"),
+    [
+        ("interaction_required", "login"),
+        ("login_required", "login"),
+        ("consent_required", "consent"),
+        ("account_selection_required", "select_account"),
+    ],
+)
+def test_f16_the_sign_in_after_a_refusal_asks_for_what_the_op_wants(
+    strict: RedisHouse, code: str, prompt: str
+) -> None:
+    ada = strict.somebody()
+    strict.expire()
+    strict.op.script_next(said(400, {"error": code, "claims": json.dumps(CHALLENGE)}), "refresh")
+    told = ada.get("/api", replica=0)
+    assert (told.status, told.json["reason"]) == (401, code)
+    to_login = ada.get("/page?x=1", navigation=True, replica=1)
+    assert (to_login.status, to_login.get("location")) == (302, "/oauth2/login?rd=/page%3Fx%3D1")
+    to_op = ada.get(to_login.get("location"), navigation=True, replica=2).get("location")
+    asked = {name: values[0] for name, values in parse_qs(urlsplit(to_op).query).items()}
+    assert asked["prompt"] == prompt
+    assert json.loads(asked["claims"]) == CHALLENGE
+    assert len(strict.calls()) == 1
+    strict.advance(61)  # nobody signed in: the refresh token is kept, and tried once the OP may have changed
+    assert ada.get("/api", replica=1).status == 200
+    assert ada.visit(to_op).user == "ada-1"
+    again = ada.get("/oauth2/login?account=other", navigation=True).get("location")
+    assert "claims=" not in again
+
+
+def test_f16_what_is_no_claims_request_is_not_passed_on(shared: House) -> None:
+    for claims in ("{}", "[]", "x", json.dumps({"a": "b" * 3000}), 7, None):
+        ada = shared.somebody()
+        shared.expire()
+        refusal = {"error": "interaction_required", "claims": claims}
+        shared.op.script_next(said(400, refusal), "refresh")
+        to_op = ada.get("/oauth2/login?rd=/x", navigation=True).get("location")
+        asked = parse_qs(urlsplit(to_op).query)
+        assert (asked["prompt"], "claims" in asked) == (["login"], False)
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,9 @@ class Store(Protocol):
         ...
 
     def listen(self, on_change: Callable[[str], None]) -> None:
-        """Register a callback for "the record under this key changed"; "" = everything may have, and
-        "user:" with a `user_name` = every record of that user may have.
+        """Register a callback for "the record under this key changed"; "" = everything may have,
+        "user:" with a `user_name` = every record of that user may have, and "ended:" with a key = another
+        process ended that session.
 
         A change is told once, on the loop, also if its caller was cancelled, before the caller
         has its answer. What counts as one: `core.record.others_must_know`.
@@ -153,6 +154,18 @@ class Store(Protocol):
 
     async def spend_flow(self, flow_id: str, keep_s: float) -> bool:
         """Spend a sign-in flow; True for the first caller only, remembered for `keep_s`."""
+        ...
+
+    async def note(self, name: str, keep_s: float) -> float:
+        """Remember for `keep_s` that what `name` stands for happened now; a later note moves it forward.
+
+        Returns:
+            The store time that is remembered.
+        """
+        ...
+
+    async def noted(self, name: str) -> float:
+        """When what `name` stands for last happened; 0 = never, or it is forgotten."""
         ...
 
     async def mark(self, user: str, keep_s: float) -> float:

@@ -88,6 +88,12 @@ class EmbeddedStore:
     async def not_before(self, record: Record) -> float:
         raise NotImplementedError
 
+    async def note(self, name: str, keep_s: float) -> float:
+        raise NotImplementedError
+
+    async def noted(self, name: str) -> float:
+        raise NotImplementedError
+
     async def mark(self, user: str, keep_s: float) -> float:
         raise NotImplementedError
 

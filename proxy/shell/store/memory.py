@@ -25,6 +25,7 @@ class MemoryStore(EmbeddedStore):
         self._clock = clock
         self._rows: dict[str, Row] = {}
         self._spent: dict[str, float] = {}
+        self._notes: dict[str, tuple[float, float]] = {}
         self._marks: dict[str, tuple[float, float]] = {}
 
     async def _change(self, key: str, change: Change[Answer]) -> Answer:
@@ -62,6 +63,18 @@ class MemoryStore(EmbeddedStore):
         now = self._clock()
         marks = (self._marks.get(name, (0.0, 0.0)) for name in {"", record.user})
         return max(at if now < until else 0.0 for at, until in marks)
+
+    async def note(self, name: str, keep_s: float) -> float:
+        now = self._clock()
+        for old, (_, until) in list(self._notes.items())[:_SWEEP]:
+            if now >= until:
+                del self._notes[old]
+        self._notes[name] = (now, now + keep_s)
+        return now
+
+    async def noted(self, name: str) -> float:
+        at, until = self._notes.get(name, (0.0, 0.0))
+        return at if self._clock() < until else 0.0
 
     async def mark(self, user: str, keep_s: float) -> float:
         now = self._clock()

@@ -44,6 +44,20 @@ def not_before(db: sqlite3.Connection, user: str, now: float) -> float:
     return float(db.execute(query, (user, now)).fetchone()[0] or 0.0)
 
 
+def note(db: sqlite3.Connection, name: str, now: float, keep_s: float) -> float:
+    """Remember that something happened now. Marks and notes share a table: a note has a name of its own."""
+    db.execute("DELETE FROM mark WHERE drop_at <= ?", (now,))
+    db.execute("INSERT OR REPLACE INTO mark VALUES (?, ?, ?)", (f"note:{name}", now, now + keep_s))
+    return now
+
+
+def noted(db: sqlite3.Connection, name: str, now: float) -> float:
+    """When it happened; 0 = never, or it is forgotten."""
+    query = "SELECT at FROM mark WHERE user = ? AND drop_at > ?"
+    found = db.execute(query, (f"note:{name}", now)).fetchone()
+    return float(found[0]) if found is not None else 0.0
+
+
 def tally(db: sqlite3.Connection, now: float) -> list[Tally]:
     """Count the live sessions."""
     live: list[Record] = []

@@ -30,6 +30,7 @@ from proxy.shell.clock import StoreTime
 from proxy.shell.desk import Desk
 from proxy.shell.endpoints import build
 from proxy.shell.keeper import Keeper
+from proxy.shell.logouts import Logouts
 from proxy.shell.renewal import Kit, Subject
 from proxy.shell.sessions import OpenSession, SessionPolicy, Sessions
 from proxy.shell.single_flight import Hooks, SingleFlight
@@ -279,6 +280,7 @@ class House:
             claims=ClaimRules(profile),
             background=self.background,
             event=self.event,
+            logouts=Logouts(self.store, self.sessions, self.background, self.event, time),
         )
         self.app = build(self.desk)
 

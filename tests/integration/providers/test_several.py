@@ -235,3 +235,31 @@ def test_a_removed_providers_token_goes_to_nobody(ops: tuple[ScriptedOP, Scripte
         assert not ops[1].refreshes()
 
     run(lambda: house(ops), main)
+
+
+def test_a_logout_token_goes_to_the_provider_that_it_names_and_to_no_other(
+    ops: tuple[ScriptedOP, ScriptedOP],
+) -> None:
+    async def tell(joined: Joined, token: str) -> int:
+        caller = joined.browser()
+        return (await caller.post("/oauth2/backchannel-logout", {"logout_token": token})).status
+
+    async def main(joined: Joined) -> None:
+        browsers = [joined.browser(), joined.browser()]
+        ops[1].rotate_key("k2", 1)
+        for name, op, browser in zip(("one", "two"), ops, browsers, strict=True):
+            await joined.sign_in(op, browser, provider=name)
+        forged = ops[0].logout_draft()
+        forged.claims["iss"] = ops[1].issuer  # signed by the first, in the second's name
+        stranger = ops[0].logout_draft()
+        stranger.claims["iss"] = "https://evil.example.net"
+        elsewhere = ops[1].logout_draft()
+        elsewhere.claims["aud"] = "another-client"
+        for draft in (forged, stranger, elsewhere):
+            assert await tell(joined, draft.signed()) == 400
+        assert await tell(joined, "no.logout.token") == 400
+        assert await tell(joined, ops[1].logout_draft().signed()) == 200
+        assert await joined.session(browsers[0]) is not None
+        assert await joined.session(browsers[1]) is None
+
+    run(lambda: house(ops), main)

@@ -56,6 +56,8 @@ OPERATIONS: dict[str, Callable[[SteadfastStore], Awaitable[Any]]] = {
     "end": lambda store: store.end(KEY, "signed_out", 60),
     "spend": lambda store: store.spend_flow("flow", 60),
     "renew": lambda store: store.renew(KEY, "h", 20),
+    "note": lambda store: store.note("n", 60),
+    "noted": lambda store: store.noted("n"),
     "mark": lambda store: store.mark("", 60),
 }
 ANSWERS: dict[str, Callable[[Any], bool]] = {
@@ -69,6 +71,8 @@ ANSWERS: dict[str, Callable[[Any], bool]] = {
     "end": lambda answer: answer is not None,
     "spend": lambda answer: answer is True,
     "renew": lambda answer: answer is True,
+    "note": lambda answer: answer > 0,
+    "noted": lambda answer: answer == 0,
     "mark": lambda answer: answer > 0,
 }
 

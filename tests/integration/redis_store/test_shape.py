@@ -112,6 +112,7 @@ def test_every_key_has_an_end_and_no_name_tells_a_session_id_or_a_subject(server
             await store.acquire(key, ask("a"))
             await store.commit(key, reply("a"))
             await store.spend_flow("flow", 60)
+            await store.note("2" * 32, 60)
             await store.announce("r1", ["k1"], 20)
             await store.mark("0" * 32, 600)
             await store.mark("", 600)
@@ -120,7 +121,7 @@ def test_every_key_has_an_end_and_no_name_tells_a_session_id_or_a_subject(server
     play(script())
     with server.client() as client:
         names = [name.decode() for name in client.scan_iter()]
-        assert len(names) == 8
+        assert len(names) == 9
         assert all(name.startswith("other:") for name in names)
         assert all(client.pttl(name) > 0 for name in names)
         assert ticket.session_id.hex() not in "".join(names)

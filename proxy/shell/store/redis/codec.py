@@ -30,6 +30,7 @@ class _Outcome(msgspec.Struct, frozen=True, array_like=True):
     tries: int
     http_status: int
     ambiguous: bool
+    claims: str = ""
 
 
 class _Lease(msgspec.Struct, frozen=True, array_like=True):
@@ -101,6 +102,7 @@ def _outcome(outcome: Outcome) -> _Outcome:
         outcome.tries,
         outcome.http_status,
         outcome.ambiguous,
+        outcome.claims,
     )
 
 
@@ -139,6 +141,7 @@ def unpack_record(meta: bytes, tokens: bytes, who: bytes) -> Record:
             outcome.tries,
             outcome.http_status,
             outcome.ambiguous,
+            outcome.claims,
         ),
         tombstone=found.tombstone,
         user=found.user,

@@ -126,6 +126,14 @@ class RedisStore:
             raise marks
         return await self._marked(record, marks)
 
+    async def note(self, name: str, keep_s: float) -> float:
+        reply = await self._told(self._call("note", f"{self._prefix}note:{name}", repr(keep_s)))
+        return float(reply[3])
+
+    async def noted(self, name: str) -> float:
+        reply = await self._link.run(self._call("noted", f"{self._prefix}note:{name}"))
+        return float(reply[3])
+
     async def mark(self, user: str, keep_s: float) -> float:
         return await self._mark(user, "", keep_s)
 
@@ -365,7 +373,12 @@ class RedisStore:
 
     def _heard(self, words: list[str]) -> None:
         """Another process's message: a key, and the reason if its session is over."""
-        self._listeners.tell("" if words[0] == "*" else words[0])
+        if words[0] == "*":
+            self._listeners.tell("")
+        elif len(words) > 1 and not words[0].startswith("user:"):
+            self._listeners.tell(f"ended:{words[0]}")
+        else:
+            self._listeners.tell(words[0])
 
 
 def _record(reply: list[Any]) -> Record:

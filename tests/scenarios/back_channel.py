@@ -1,0 +1,17 @@
+"""The OP's side of a back-channel logout: one POST, without a browser."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from tests.scenarios.browser import Reply
+from tests.scenarios.house import House
+
+PATH = "/oauth2/backchannel-logout"
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+def tell(house: House, logout_token: str, *, replica: int = 0) -> Reply:
+    """Post a logout token to a replica, as the OP does."""
+    body = urlencode({"logout_token": logout_token}).encode()
+    return house.browser().ask("POST", PATH, headers=FORM, body=body, replica=replica)
