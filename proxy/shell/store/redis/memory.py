@@ -21,7 +21,7 @@ KEEP_S = 600.0
 MAX_BYTES = 16 << 20
 """Of remembered tokens; the oldest go first."""
 
-MAX_GENS = 8
+MAX_GENS = 16
 """Versions of a session that are remembered in order."""
 
 MAX_KEYS = 20_000
@@ -119,6 +119,11 @@ class Memory:
         """Keys of the sessions that we wrote lately."""
         self._forget()
         return iter([key for key, history in self._histories.items() if history.write is not None])
+
+    def has_written(self, key: str) -> bool:
+        """Whether we wrote this session lately."""
+        history = self._histories.get(key)
+        return history is not None and history.write is not None
 
     @staticmethod
     def _before(history: _History, gen: str, later: str) -> bool:

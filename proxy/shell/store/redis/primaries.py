@@ -21,6 +21,9 @@ HOLD_S = 2.0
 BACK_S = 0.5
 """The same after an outage: whoever could not write down what an OP had issued goes first."""
 
+SETTLE_S = 10.0
+"""How long after a change others may still be writing again what was lost."""
+
 _RUN_ID = re.compile(rb"run_id:([0-9a-f]{40})")
 
 
@@ -45,6 +48,12 @@ class Primaries:
         self._broken = False
         self._away = False
         self._hold_until = 0.0
+        self._settled_at = 0.0
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether there was a change a moment ago."""
+        return self._monotonic() < self._settled_at
 
     @property
     def hold_s(self) -> float:
@@ -96,4 +105,5 @@ class Primaries:
     def _note(self, why: str) -> None:
         log.warning("primary_changed", extra={"detail": f"{why}: no renewal begins for {HOLD_S:g} s"})
         self._hold_until = self._monotonic() + HOLD_S
+        self._settled_at = self._monotonic() + SETTLE_S
         self.changed()

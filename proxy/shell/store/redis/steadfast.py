@@ -63,7 +63,8 @@ class SteadfastStore(RedisStore):
         self._primaries = primaries
         self._memory = Memory(monotonic)
         self._look = asyncio.Event()
-        primaries.changed = self._look.set
+        self._doubtful: set[str] = set()
+        primaries.changed = self._doubt_all
 
     def start(self) -> None:
         """Subscribe, and watch for failovers, until `close`. Redis may be away."""
@@ -152,7 +153,22 @@ class SteadfastStore(RedisStore):
             self._memory.marked(words[0].partition(":")[2], _number(words[-1]))
         elif len(words) > 1:
             self._memory.ended(words[0], words[1])
+        elif self._primaries.unsettled and self._memory.has_written(words[0]):
+            # Somebody said a version again that may come before ours, over one that we did not know.
+            self._doubt(words[0])
         super()._heard(words)
+
+    def _renewed(self) -> None:
+        super()._renewed()
+        if self._primaries.unsettled:
+            self._doubt_all()
+
+    def _doubt_all(self) -> None:
+        self._doubt(*self._memory.written(), *self._memory.endings())
+
+    def _doubt(self, *keys: str) -> None:
+        self._doubtful.update(keys)
+        self._look.set()
 
     def _noted(self, key: str, gone: Gone) -> Gone:
         if gone.reason != Ended.ABSENT:
@@ -188,8 +204,8 @@ class SteadfastStore(RedisStore):
         while True:
             await self._look.wait()
             self._look.clear()
+            keys, self._doubtful = list(self._doubtful), set()
             self._listeners.tell("")
-            keys = [*self._memory.written(), *self._memory.endings()]
             try:
                 for user, mark in self._memory.marks():
                     await self._mark(user, repr(mark.at), mark.keep_s)
@@ -197,7 +213,7 @@ class SteadfastStore(RedisStore):
                     await asyncio.gather(*(self.read(key) for key in keys[start : start + BATCH]))
             except StoreUnavailable:
                 await asyncio.sleep(AGAIN_S)
-                self._look.set()
+                self._doubt(*keys)
             except Exception:
                 log.exception("repair_failed")
 

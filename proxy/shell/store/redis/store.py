@@ -93,7 +93,7 @@ class RedisStore:
             coherence=self.coherence,
             monotonic=monotonic,
             heard=self._heard,
-            renewed=lambda: self._listeners.tell(""),
+            renewed=self._renewed,
         )
 
     def start(self) -> None:
@@ -370,6 +370,10 @@ class RedisStore:
             return Snapshot(record, now, await self._marked(record, marks))
         except StoreUnavailable as error:
             return error
+
+    def _renewed(self) -> None:
+        """The subscription is new: anything may have been missed before."""
+        self._listeners.tell("")
 
     def _heard(self, words: list[str]) -> None:
         """Another process's message: a key, and the reason if its session is over."""
