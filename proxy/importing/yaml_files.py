@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any, cast
 
@@ -11,7 +12,8 @@ from proxy.importing.given import Given
 
 
 def from_yaml(text: str, name: str) -> Given:
-    """Read alpha YAML, a Kubernetes manifest or a Compose file; several documents are laid over each other.
+    """Read alpha YAML, a Kubernetes manifest or a Compose file, also as JSON; several documents are laid
+    over each other.
 
     Raises:
         ConfigError: PyYAML is missing, it is no YAML, or none of these.
@@ -32,10 +34,16 @@ def from_yaml(text: str, name: str) -> Given:
 
 
 def _documents(text: str, name: str) -> list[dict[str, Any]]:
+    if name.endswith(".json"):  # needs no PyYAML, which the image leaves out
+        try:
+            document: object = json.loads(text)
+        except (ValueError, RecursionError):
+            raise ConfigError([Problem(name, "not JSON", "save it as JSON")]) from None
+        return [cast("dict[str, Any]", document)] if isinstance(document, dict) else []
     try:
         import yaml
     except ImportError:
-        remedy = "install nightporter[import]"
+        remedy = "install nightporter[import], or give the same as JSON (kubectl get -o json, yq -o json)"
         raise ConfigError([Problem(name, "YAML, and PyYAML is not installed", remedy)]) from None
     try:
         documents = list(yaml.safe_load_all(text))

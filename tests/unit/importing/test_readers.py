@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from proxy.importing.arguments import from_arguments, from_environment, variables
 from proxy.importing.flags import FLAGS
 from proxy.importing.given import Elsewhere, duration_s
-from tests.unit.importing.cases import run
+from tests.unit.importing.cases import HERE, run
 
 CANARY = "canary-5c1d"
 
@@ -151,6 +152,9 @@ def test_a_file_may_be_loose_about_case_types_and_ends_of_lines(tmp_path: Path) 
         ("a.yaml", f"providers: [{{clientSecret: {CANARY}\n"),
         ("a.yaml", f"secret: {CANARY}\n"),
         ("a.yaml", "- 1\n"),
+        ("a.json", f'{{"clientSecret": "{CANARY}"'),
+        ("a.json", f'{{"secret": "{CANARY}"}}'),
+        ("a.json", "[]"),
         ("a.cfg", "\udcff"),
     ],
 )
@@ -189,6 +193,21 @@ def test_toml_needs_no_pyyaml(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert 'client_id = "a"' in done.stdout
+
+
+@pytest.mark.parametrize("name", ["kubernetes", "compose"])
+def test_json_needs_no_pyyaml_and_says_the_same(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`kubectl get -o json`, for the image."""
+    import yaml
+
+    source = (HERE / f"{name}.yaml").read_text()
+    documents = list(yaml.safe_load_all(source))
+    one = documents[0] if len(documents) == 1 else {"apiVersion": "v1", "kind": "List", "items": documents}
+    (tmp_path / f"{name}.json").write_text(json.dumps(one))
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    assert run("oauth2-proxy", str(tmp_path / f"{name}.json"))[1] == (HERE / f"{name}.toml").read_text()
 
 
 # -- YAML --
