@@ -38,7 +38,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
 
 async def _run(settings: Settings, options: argparse.Namespace) -> str:
     keep_s = settings.absolute_s
-    async with _Opened(settings) as store:
+    async with StoreBeside(settings) as store:
         match options.what:
             case "end-all":
                 await store.mark("", keep_s)
@@ -63,7 +63,7 @@ async def _end_listed(store: Store | SqliteBeside, name: str) -> int:
     return ended
 
 
-class _Opened:
+class StoreBeside:
     """The configured store beside a running service, closed at the end."""
 
     def __init__(self, settings: Settings) -> None:

@@ -20,6 +20,7 @@ from proxy.core.headers import Trusted
 from proxy.core.timing import backoff_s
 from proxy.errors import ConfigError, ProxyError, StoreUnavailable
 from proxy.shell import open_files
+from proxy.shell.admin_door import AdminDoor, names_this_machine
 from proxy.shell.announcer import Announcer
 from proxy.shell.auth_door import AuthDoor, Engine
 from proxy.shell.crew import Crew, path_of
@@ -219,6 +220,7 @@ class Service:
                 timeouts=wiring.timeouts_of(settings),
                 on_done=telemetry.request,
             )
+        self._admin = Server(self._admin_door(), policy) if settings.admin_listen else None
         self._announcer = Announcer(
             parts.base.store,
             parts.base.replica,
@@ -267,6 +269,14 @@ class Service:
             let_go=let_go,
         )
 
+    def _admin_door(self) -> AdminDoor:
+        from proxy.doctor.page import Page  # for those who want it
+
+        page = Page(lambda: self.settings, lambda: self.parts.base.telemetry.observed())
+        if self.settings.admin_address.path:
+            return AdminDoor(page, lambda host: True)
+        return AdminDoor(page, names_this_machine)
+
     @staticmethod
     def _auth_door(parts: Parts) -> AuthDoor:
         names = wiring.identity_headers(parts.settings).all_names
@@ -290,6 +300,8 @@ class Service:
             await self._crew.start([bound("workers", host="", port=0, path=path)])
         if self._auth is not None:
             await self._auth.start([self._socket("forward_auth.listen", settings.forward_auth_address)])
+        if self._admin is not None:
+            await self._admin.start([self._socket("admin_listen", settings.admin_address)])
         await self._front.start([self._socket("listen", settings.listen_address)])
         loop = asyncio.get_running_loop()
         self._running = [
@@ -307,7 +319,8 @@ class Service:
     def _socket(self, setting: str, address: Address) -> socket.socket:
         if self._share is not None:
             return self._share.sockets[setting]
-        return bound(setting, host=address.host, port=address.port, path=address.path)
+        private = setting == "admin_listen"
+        return bound(setting, host=address.host, port=address.port, path=address.path, private=private)
 
     async def _first_word(self) -> None:
         """Learn which cookie keys the other replicas open, before the first cookie is sealed."""
@@ -376,8 +389,9 @@ class Service:
             await provider.op.close()
         await base.store.close()
         self._operations.close()
-        if self._crew is not None:
-            self._crew.close()
+        for server in (self._crew, self._admin):
+            if server is not None:
+                server.close()
         base.telemetry.flush()
         log.info("stopped", extra={"unfinished": lost})
 

@@ -120,8 +120,11 @@ class Supervisor:
         addresses = {"listen": settings.listen_address, "operations_listen": settings.operations_address}
         if settings.forward_auth.listen:
             addresses["forward_auth.listen"] = settings.forward_auth_address
+        if settings.admin_listen:
+            addresses["admin_listen"] = settings.admin_address
         for name, address in addresses.items():
-            sock = bound(name, host=address.host, port=address.port, path=address.path)
+            private = name == "admin_listen"
+            sock = bound(name, host=address.host, port=address.port, path=address.path, private=private)
             sock.listen(BACKLOG)
             self._sockets[name] = sock
 

@@ -10,7 +10,10 @@ from proxy.config.declaration import Settings
 from proxy.config.registry import Setting, declared
 
 NEEDS_RESTART = frozenset(
-    {"listen", "operations_listen", "journal.dir", "forward_auth.listen", "forward_auth.engine", "workers"}
+    {
+        *("listen", "operations_listen", "admin_listen", "journal.dir"),
+        *("forward_auth.listen", "forward_auth.engine", "workers"),
+    }
 ) | {key for key in declared() if key.partition("_")[0] == "store"}
 """What is opened once: listening sockets, the store, the journal's directory."""
 

@@ -333,6 +333,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     operations_listen: Annotated[
         str, _say("Where health and metrics are served.", "127.0.0.1:8081", "unix:/run/np-operations.sock")
     ] = "127.0.0.1:8081"
+    admin_listen: Annotated[
+        str,
+        _say(
+            "Where the doctor's page is served, for this machine only: a loopback address or a unix socket; "
+            "empty = off.",
+            "127.0.0.1:8083",
+            "unix:/run/np-admin.sock",
+        ),
+    ] = ""
     store: Annotated[
         SecretUrl,
         _say(
@@ -472,6 +481,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def operations_address(self) -> Address:
         return listen_address(self.operations_listen)
+
+    @property
+    def admin_address(self) -> Address:
+        return listen_address(self.admin_listen)
 
     @property
     def upstream_address(self) -> Address:

@@ -13,6 +13,7 @@ from proxy.config.declaration import Settings
 from proxy.config.grammar import (
     TOKEN,
     decode_keys,
+    is_loopback,
     listen_address,
     origin,
     upstream_address,
@@ -142,6 +143,24 @@ def _forward_auth(settings: Settings) -> Iterator[Problem]:
         return
     if address[1:3] != (0, "") and text in (settings.listen, settings.operations_listen):
         yield Problem("forward_auth.listen", "the address of another listener", remedy)
+
+
+@reads("admin_listen", "listen", "operations_listen", "forward_auth.listen")
+def _admin_listen(settings: Settings) -> Iterator[Problem]:
+    text = settings.admin_listen
+    if not text:
+        return
+    remedy = "write a loopback address or a unix socket, e.g. 127.0.0.1:8083 or unix:/run/np-admin.sock"
+    try:
+        address = listen_address(text)
+    except ValueError as error:
+        yield Problem("admin_listen", f"not an address to listen on ({error})", remedy)
+        return
+    if not address.path and not is_loopback(address.host):
+        yield Problem("admin_listen", "an address that other machines reach", remedy)
+    others = (settings.listen, settings.operations_listen, settings.forward_auth.listen)
+    if address[1:3] != (0, "") and text in others:
+        yield Problem("admin_listen", "the address of another listener", remedy)
 
 
 @reads("listen", "operations_listen")

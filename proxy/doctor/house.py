@@ -15,6 +15,7 @@ from proxy.config import Settings
 from proxy.config.grammar import is_loopback
 from proxy.config.redis_address import is_redis
 from proxy.core.cookies import names_for
+from proxy.doctor import sessions
 from proxy.doctor.report import Finding, fail, ok, warn
 
 CONNECT_S = 3.0
@@ -27,6 +28,8 @@ async def checks(settings: Settings) -> AsyncIterator[Finding]:
     for finding in limits(settings):
         yield finding
     async for finding in store(settings):
+        yield finding
+    async for finding in sessions.checks(settings):
         yield finding
     async for finding in upstream(settings):
         yield finding

@@ -10,7 +10,7 @@ from pathlib import Path
 from proxy.errors import ConfigError, Problem
 
 
-def bound(setting: str, *, host: str, port: int, path: str) -> socket.socket:
+def bound(setting: str, *, host: str, port: int, path: str, private: bool = False) -> socket.socket:
     """A bound socket.
 
     Args:
@@ -18,6 +18,7 @@ def bound(setting: str, *, host: str, port: int, path: str) -> socket.socket:
         host: name or IP address; unused for a unix socket.
         port: 0 = any.
         path: of a unix socket, "" for TCP. A socket that a dead process left is replaced.
+        private: a unix socket is for our own user only.
 
     Raises:
         ConfigError: the address cannot be listened on.
@@ -28,6 +29,8 @@ def bound(setting: str, *, host: str, port: int, path: str) -> socket.socket:
                 Path(path).unlink()
             sock = socket.socket(socket.AF_UNIX)
             sock.bind(path)
+            if private:
+                os.chmod(path, 0o600)
             return sock
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         sock = socket.socket(family, kind, proto)

@@ -352,6 +352,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"upstream_tls": {"ca_file": "/does/not/exist.pem"}},
         "upstream_tls.ca_file: /does/not/exist.pem cannot be read; name a PEM file that Nightporter may read",
     ),
+    "admin-for-other-machines": (
+        {"admin_listen": "0.0.0.0:8083"},
+        "admin_listen: an address that other machines reach; write a loopback address or a unix socket, e.g. "
+        "127.0.0.1:8083 or unix:/run/np-admin.sock",
+    ),
+    "admin-on-the-public-listener": (
+        {"admin_listen": "127.0.0.1:8080"},
+        "admin_listen: the address of another listener; write a loopback address or a unix socket, e.g. "
+        "127.0.0.1:8083 or unix:/run/np-admin.sock",
+    ),
     "forward-auth-on-the-public-listener": (
         {"forward_auth": {"listen": "127.0.0.1:8080"}},
         "forward_auth.listen: the address of another listener; write an address that only the engine "

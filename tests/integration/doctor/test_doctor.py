@@ -15,7 +15,10 @@ from urllib.parse import urlencode
 
 import pytest
 
+from proxy import wiring
 from proxy.config import Loaded, Op, Refresh, Secret, Settings
+from proxy.core.answers import Tally
+from proxy.doctor import sessions
 from proxy.doctor.report import Level, Report
 from proxy.doctor.run import examine
 from tests.integration.providers.house import settings_for
@@ -562,6 +565,29 @@ def test_the_app_and_the_store_are_looked_at(op: CheckedOP, tmp_path: Path) -> N
     )
     assert found(gone, "store.sqlite")[0] is Level.FAIL
     assert found(gone, "app.around")[0] is Level.WARN
+
+
+@pytest.mark.parametrize(
+    ("provider", "tallies", "level", "says", "remedy"),
+    [
+        ("okta", [("now", True, 5)], Level.OK, "5 live sessions, none of which lacks", ""),
+        ("okta", [("then", False, 3), ("now", True, 5)], Level.WARN, "3 of 8", "sessions end-all"),
+        ("okta", [("then", False, 3), ("now", False, 2)], Level.WARN, "2 began with", "check Refresh Token"),
+        ("github-oauth-app", [("now", False, 4)], Level.OK, "4 live sessions, none", ""),
+    ],
+)
+def test_sessions_from_before_the_change_are_counted(
+    op: CheckedOP, provider: str, tallies: list[tuple[str, bool, int]], level: Level, says: str, remedy: str
+) -> None:
+    """The guides: "refresh tokens don't work after the change"; those sessions have none stored."""
+    settings = settings_for(op, provider=provider)
+    (epoch,) = wiring.epochs(settings)
+    made = [
+        Tally(provider, epoch if when == "now" else "0" * 12, refreshable, count)
+        for when, refreshable, count in tallies
+    ]
+    finding = sessions.judged(made, settings)
+    assert (finding.level, says in finding.what, remedy in finding.remedy) == (level, True, True), finding
 
 
 # -- the command --
