@@ -107,6 +107,7 @@ class KeycloakOP(RealOP):
         realm: its name; "" = the mode's.
         further: clients beside the one.
         settings: of the realm, beside the mode's.
+        back_channel: it tells the client of sign-outs.
     """
 
     profile = "keycloak"
@@ -121,12 +122,19 @@ class KeycloakOP(RealOP):
         realm: str = "",
         further: Sequence[FurtherClient] = (),
         settings: Mapping[str, Any] | None = None,
+        back_channel: bool = False,
     ) -> None:
         relay = Relay()
         realm = realm or mode
         super().__init__(f"{relay.url}/realms/{realm}", "keycloak-client", "keycloak canary +&", relay)
         self.scopes = "openid profile email" + (" offline_access" if mode == "offline" else "")
         relay.upstream = server.port
+        attributes = {"post.logout.redirect.uris": f"{app}/oauth2/logged-out"}
+        if back_channel:
+            attributes |= {
+                "backchannel.logout.url": f"{app}/oauth2/backchannel-logout",
+                "backchannel.logout.session.required": "true",
+            }
         server.admin(
             "POST",
             "/realms",
@@ -142,7 +150,7 @@ class KeycloakOP(RealOP):
                         "clientId": self.client_id,
                         "secret": self.client_secret,
                         "redirectUris": [f"{app}/oauth2/callback"],
-                        "attributes": {"post.logout.redirect.uris": f"{app}/oauth2/logged-out"},
+                        "attributes": attributes,
                     },
                     *map(client_of, further),
                 ],

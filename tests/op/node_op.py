@@ -31,6 +31,7 @@ class NodeOP(RealOP):
         life_s: life of an access token.
         public_key: JWK of a client that proves itself by private_key_jwt; None = a secret, by Basic.
         further: clients beside it.
+        back_channel: it tells the client of sign-outs.
     """
 
     scopes = "openid profile email groups offline_access"
@@ -46,6 +47,7 @@ class NodeOP(RealOP):
         life_s: float = 300,
         public_key: Mapping[str, Any] | None = None,
         further: Sequence[FurtherClient] = (),
+        back_channel: bool = False,
     ) -> None:
         client: dict[str, Any] = {
             "client_id": CLIENT,
@@ -53,6 +55,11 @@ class NodeOP(RealOP):
             "post_logout_redirect_uris": [f"{app}/oauth2/logged-out"],
             "grant_types": ["authorization_code", "refresh_token"],
         }
+        if back_channel:
+            client |= {
+                "backchannel_logout_uri": f"{app}/oauth2/backchannel-logout",
+                "backchannel_logout_session_required": True,
+            }
         if public_key is None:
             client["client_secret"] = SECRET
         else:

@@ -89,6 +89,13 @@ class RealOP:
         """Say yes wherever it asks, until it leads back to the client."""
         return through_forms(visitor, page, {}, press=self.agree)
 
+    def leave(self, visitor: Visitor) -> None:
+        """Sign out at its own page, as somebody who came from nowhere."""
+        page = visitor.follow(visitor.get(self.metadata()["end_session_endpoint"]))
+        form = next(form for form in forms(page.text) if form.method == "post")
+        done = visitor.follow(visitor.post(urljoin(page.url, form.action), {**form.fields, **self.agree}))
+        assert done.status == 200, (done.status, done.text[:1000])
+
     def metadata(self) -> dict[str, Any]:
         """Its discovery document."""
         return json.loads(Visitor().get(f"{self.issuer}/.well-known/openid-configuration", {}).body)
