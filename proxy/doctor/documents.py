@@ -44,8 +44,12 @@ def difference(configured: str, found: object) -> str:
     return said
 
 
-def endpoints(document: Document, profile: Profile) -> Iterator[Finding]:
-    """Sign-out and revocation: what the OP offers of it."""
+def endpoints(document: Document, profile: Profile, pages: str) -> Iterator[Finding]:
+    """Sign-out and revocation: what the OP offers of it.
+
+    Args:
+        pages: public address of our pages.
+    """
     if document.get("end_session_endpoint") and profile.end_session:
         yield ok("op.logout", "it has a logout endpoint")
     elif profile.own_logout is not None:
@@ -66,8 +70,17 @@ def endpoints(document: Document, profile: Profile) -> Iterator[Finding]:
             "After a sign-out the refresh token, which nobody holds any more, ages out at the provider.",
             "Nothing to do; a short refresh token life helps.",
         )
+    where = remedy(profile.name, "backchannel")
     if document.get("backchannel_logout_supported") is True:
-        yield ok("op.backchannel", "it can tell of sign-outs elsewhere (back-channel logout)")
+        told = f"it can tell of sign-outs there, at {pages}/backchannel-logout. {where}"
+        if document.get("backchannel_logout_session_supported") is not True:
+            told += " It announces no session id: a sign-out there ends all of the person's sessions here."
+        yield ok("op.backchannel", told)
+    elif (
+        document.get("frontchannel_logout_supported") is True or document.get("http_logout_supported") is True
+    ):
+        told = "it can tell of sign-outs there through the browser only, best effort"
+        yield ok("op.backchannel", f"{told}, at {pages}/frontchannel-logout. {where}")
 
 
 def algorithms(document: Document, jwks: Document, profile: Profile) -> Iterator[Finding]:

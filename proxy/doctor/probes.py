@@ -67,6 +67,10 @@ class Probes:
         self._date: tuple[float, float] | None = None
         self._words = ""
 
+    @property
+    def _pages(self) -> str:
+        return self._settings.public_urls[0].rstrip("/") + self._settings.prefix
+
     async def close(self) -> None:
         await self._http.close()
 
@@ -136,7 +140,7 @@ class Probes:
         yield documents.client_auth(document, method_of(self._config, metadata), profile), None
         for finding in documents.asked_for(document, self._settings, profile):
             yield finding, None
-        for finding in documents.endpoints(document, profile):
+        for finding in documents.endpoints(document, profile, self._pages):
             yield finding, None
 
     async def _json(self, url: str) -> dict[str, Any]:

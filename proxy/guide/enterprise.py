@@ -35,6 +35,8 @@ TABLE = (
             "User.Read "
             "to scopes, so that Microsoft Graph can be asked.",
             "logout": "App registrations > Authentication: add the post-logout address to the redirect URIs.",
+            "backchannel": "App registrations > Authentication > Front-channel logout URL: it knows no "
+            "other way.",
             "scopes": "API permissions > Add a permission, or remove the scope from scopes.",
         },
         life="Access token 60 to 90 minutes. Refresh token 90 days unused (24 hours for single-page apps).",
@@ -112,6 +114,7 @@ TABLE = (
             "groups": "Add a Post-Login Action that sets a claim named by a URL, and name it in "
             "groups_claim.",
             "logout": "Applications > your app > Settings > Allowed Logout URLs.",
+            "backchannel": "Applications > your app > Settings > Back-Channel Logout (by plan).",
             "dpop": "Applications > APIs > your API > Token Sender-Constraining: None.",
         },
         life="Idle and absolute lifetime, per application.",

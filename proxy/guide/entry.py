@@ -17,6 +17,7 @@ TOPICS = (
     "lifetime",
     "groups",
     "logout",
+    "backchannel",
     "dpop",
 )
 
@@ -96,6 +97,8 @@ GENERIC = Guide(
         "groups": "Let the provider put the groups into the ID token or userinfo and name the claim in "
         "groups_claim.",
         "logout": "Register the post-logout redirect URI at the client.",
+        "backchannel": "Enter it as the client's backchannel_logout_uri, and let the provider send the "
+        "session id (backchannel_logout_session_required).",
         "dpop": "Do not demand DPoP of this client: an app that knows nothing of it cannot use such tokens, "
         "and a confidential client's refresh token is bound to the client already.",
     },

@@ -22,6 +22,7 @@ _TOPICS = {
     "lifetime": "refresh tokens die too early (`login.lifetime`, `login.refresh`)",
     "groups": "no groups (`login.groups`)",
     "logout": "the provider stays signed in (`op.logout`)",
+    "backchannel": "a sign-out there is not told (`op.backchannel`)",
     "dpop": "tokens bound to a key are demanded (`op.dpop`, `login`)",
 }
 

@@ -36,6 +36,8 @@ TABLE = (
             "groups_claim = "
             '"realm_access.roles" with a mapper that adds the roles to the ID token.',
             "logout": "Clients > your client > Settings > Valid post logout redirect URIs.",
+            "backchannel": "Clients > your client > Settings > Logout settings: Front channel logout: Off; "
+            "Backchannel logout URL; Backchannel logout session required: On.",
             "dpop": "Clients > your client > Settings > Require DPoP bound tokens: Off.",
         },
         life="Bound to the SSO session: idle 30 minutes, 10 hours at most by default. With "
@@ -43,6 +45,8 @@ TABLE = (
         "unused, beyond a sign-out at Keycloak.",
         expect=(
             "With Revoke Refresh Token on, a token that is used too often costs the client its session.",
+            "A sign-out at Keycloak is told by back-channel logout, but not with `offline_access` among the "
+            "scopes: such a session is no part of the one that was signed out of (seen at 26.7).",
             "A sign-out posts the refresh token to the logout endpoint, which ends this one session. The "
             "revocation endpoint is not used: it takes back the consent and all sessions at the client.",
         ),

@@ -11,12 +11,10 @@ from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
-from proxy.core.logout import LogoutToken, addressed, given_back, may_revoke
-from proxy.core.session import Ended
+from proxy.core.logout import LogoutToken, addressed
 from proxy.errors import BadRequest, IdTokenRejected, OPUnavailable, ProxyError, StoreUnavailable
 from proxy.shell.desk import Desk, Visit
 from proxy.shell.pages import Page
-from proxy.shell.sessions import OpenSession
 
 RETRY_S = 5
 """Suggested to an OP that asks while the store or the keys cannot be had."""
@@ -137,27 +135,17 @@ async def front_channel(visit: Visit) -> Response:
     forget: list[bytes] = []
     try:
         session = await visit.session()
+        ended = 0
         if session is None:
             ended = await desk.logouts.end(iss, "", sid)
         elif (session.identity.iss, session.identity.sid) == (iss, sid):
             forget = [desk.sessions.forget_cookie(visit.origin)]
-            ended = await _end_mine(visit, session)
-        else:
-            ended = 0  # another sign-in than this browser's
+            ended = await desk.logouts.end(iss, session.identity.sub, sid)
     except StoreUnavailable as error:
         desk.event("frontchannel_logout_failed", request=visit.request_id, detail=error.detail)
         return visit.framed(503, await _origins(desk))
     desk.event("frontchannel_logout", request=visit.request_id, sessions=ended)
     return visit.framed(200, await _origins(desk), cookies=forget)
-
-
-async def _end_mine(visit: Visit, session: OpenSession) -> int:
-    await visit.desk.sessions.end(session, Ended.PROVIDER)
-    desk = visit.desk.of(session.tokens)
-    back = given_back(desk.profile, session.tokens)
-    if back is not None and may_revoke(desk.profile.reach, ends_at_op=True):
-        desk.background.spawn("revoke", desk.op.revoke(*back))
-    return 1
 
 
 async def _origins(desk: Desk) -> list[str]:

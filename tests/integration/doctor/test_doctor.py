@@ -255,6 +255,35 @@ def test_one_thing_wrong_is_found_and_named(
 
 
 @pytest.mark.parametrize(
+    ("announced", "says"),
+    [
+        (
+            {"backchannel_logout_supported": True, "backchannel_logout_session_supported": True},
+            "backchannel_",
+        ),
+        ({"backchannel_logout_supported": True}, "all of the person's sessions"),
+        ({"frontchannel_logout_supported": True}, "/oauth2/frontchannel-logout"),
+        ({"http_logout_supported": True}, "best effort"),
+        ({}, ""),
+    ],
+)
+def test_the_address_for_logouts_at_the_provider_is_told(
+    op: CheckedOP, announced: dict[str, bool], says: str
+) -> None:
+    settings = settings_for(op)
+    op.discovery.update(announced)
+    told = {each.check: each for each in run(op, settings).findings}.get("op.backchannel")
+    if not says:
+        assert told is None
+        return
+    assert told is not None
+    assert told.level is Level.OK
+    assert says in told.what
+    if "backchannel_logout_supported" in announced:
+        assert f"{settings.public_urls[0]}/oauth2/backchannel-logout" in told.what
+
+
+@pytest.mark.parametrize(
     ("taken", "found_there"),
     [
         (
