@@ -9,7 +9,7 @@ OPS := build/ops
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format docs lock bench bench-tools bench-replicas bench-storm bench-redis-down bench-sessions bench-warm pressure profile fuzz clean test-tools test-ops image sbom chart
+.PHONY: help demo test lint format docs lock bench bench-tools bench-replicas bench-storm bench-redis-down bench-sessions bench-warm bench-settings pressure profile fuzz clean test-tools test-ops image sbom chart
 
 help:
 	@echo "make demo    a provider, a sample app and Nightporter in front of it; prints the URL to visit"
@@ -23,6 +23,7 @@ help:
 	@echo "make chart   write what the charts generate: schemas, tables of values, golden manifests"
 	@echo "make sbom    write $(SBOM), a CycloneDX list of what the image installs"
 	@echo "make bench   measure beside nginx and the peers that packages carry; QUICK=1: nginx only, three minutes"
+	@echo "make bench-settings   what the event loop, the collector, buffers and socket options are worth"
 	@echo "make pressure  10,000 idle connections, slow and stalled clients: memory, and who is closed"
 	@echo "make profile where the microseconds of a request go"
 	@echo "make fuzz    SECONDS=60: head parser, chunk reader, cookie opener against their oracles"
@@ -66,6 +67,9 @@ profile: $(VENV)/.test
 SECONDS ?= 60
 fuzz: $(VENV)/.test
 	$(BIN)/python -m bench.fuzz $(SECONDS) $(SEED)
+
+bench-settings: bench-tools $(VENV)/.test
+	$(BIN)/python -m bench.settings $(ARGS)
 
 bench-tools:
 	@scripts/install-test-tools bench

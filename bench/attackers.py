@@ -8,7 +8,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from bench.contestants import Contestant
+from bench.contestant import Contestant
 
 _ESTABLISHED = 1
 
@@ -20,12 +20,6 @@ def connect(port: int, receive_buffer: int = 0) -> socket.socket:
     sock.settimeout(60)
     sock.connect(("127.0.0.1", port))
     return sock
-
-
-def head(each: Contestant, line: str, more: str = "") -> bytes:
-    """A request's head, with the cookie of whoever signed in there."""
-    cookie = f"Cookie: {each.cookie}\r\n" if each.cookie else ""
-    return f"{line} HTTP/1.1\r\nHost: 127.0.0.1:{each.port}\r\n{cookie}{more}\r\n".encode()
 
 
 @dataclass
@@ -48,9 +42,9 @@ class Attackers:
             if self.kind == "head":
                 sock.sendall(b"GET / HTTP/1.1\r\n")
             elif self.kind == "body":
-                sock.sendall(head(each, "POST /public/slow", "Content-Length: 100000\r\n"))
+                sock.sendall(each.request("POST /public/slow", "Content-Length: 100000\r\n"))
             else:
-                sock.sendall(head(each, "GET /100m"))
+                sock.sendall(each.request("GET /100m"))
             sock.setblocking(False)
             self.open.append(sock)
 
@@ -92,7 +86,7 @@ class Patient(threading.Thread):
         pieces = max(2, int(self._seconds * 2))
         socks = [connect(self._each.port) for _ in range(self._count)]
         for sock in socks:
-            sock.sendall(head(self._each, "POST /public/honest", f"Content-Length: {pieces * 1024}\r\n"))
+            sock.sendall(self._each.request("POST /public/honest", f"Content-Length: {pieces * 1024}\r\n"))
         for _ in range(pieces):
             for sock in socks:
                 with contextlib.suppress(OSError):

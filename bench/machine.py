@@ -1,57 +1,22 @@
-"""Processes, their CPU time and memory, and load from wrk. Linux only: it reads /proc."""
+"""Processes of this machine: their CPU time, their memory, their core. Linux only: it reads /proc."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
-import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 TICK = os.sysconf("SC_CLK_TCK")
 PROXY_CORE, LOAD_CORE = "0", "1"
-
-HEADERS = {
-    "short": {},
-    "browser": {
-        "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36",
-        "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-        "Accept-Language": "en-GB,en;q=0.8",
-        "Accept-Encoding": "gzip, deflate, br",
-        "Sec-Fetch-Mode": "cors",
-        "Sec-Fetch-Site": "same-origin",
-        "Sec-Fetch-Dest": "empty",
-        "Referer": "http://127.0.0.1/page",
-        "DNT": "1",
-        "Pragma": "no-cache",
-    },
-}
-
-LUA = """
-local n, varied = 0, %s
-local head = { %s }
-request = function()
-  n = n + 1
-  if varied then head["X-Trace"] = "00-4bf92f3577b34da6a3ce929d0e0e" .. n .. "-01" end
-  return wrk.format("GET", %s, head)
-end
-"""
+_TOOLS = str(Path(__file__).resolve().parent.parent / "build" / "tools")
 
 
-def script(cookie: str, head: str, path: str) -> str:
-    """A wrk script.
-
-    Args:
-        head: ``short``, ``browser``, or ``traced``: a browser's, with another trace id each time.
-        path: "" = another path on each request.
-    """
-    fields = dict(HEADERS["short" if head == "short" else "browser"])
-    if cookie:
-        fields["Cookie"] = f"theme=dark; {cookie}; lang=en" if head != "short" else cookie
-    listed = ", ".join(f'["{name}"] = "{value}"' for name, value in fields.items())
-    target = f'"{path}"' if path else '"/item/" .. n .. "?q=" .. n'
-    return LUA % ("true" if head == "traced" else "false", listed, target)
+class Missing(RuntimeError):
+    """A program that is not installed."""
 
 
 def tree(pid: int) -> list[int]:
@@ -78,7 +43,14 @@ def cpu_split_s(*pids: int) -> tuple[float, float]:
 
 
 def cpu_s(*pids: int) -> float:
-    return sum(cpu_split_s(*pids))
+    """Seconds on a core of processes and their children, to the nanosecond: by the scheduler's account."""
+    total = 0
+    for pid in pids:
+        for each in tree(pid):
+            for thread in Path(f"/proc/{each}/task").iterdir():
+                with contextlib.suppress(FileNotFoundError):  # a thread that ended meanwhile
+                    total += int((thread / "schedstat").read_text().split()[0])
+    return total / 1e9
 
 
 def resident_mib(*pids: int) -> float:
@@ -99,48 +71,6 @@ def pin(core: str, *pids: int) -> None:
             subprocess.run(["taskset", "-a", "-cp", core, str(each)], capture_output=True, check=False)
 
 
-class Load:
-    """What a run of wrk said."""
-
-    def __init__(self, out: str) -> None:
-        self.requests = int(out.partition(" requests in ")[0].split()[-1])
-        self.refused = 0
-        if "Non-2xx" in out:
-            self.refused = int(out.partition("Non-2xx or 3xx responses:")[2].split()[0])
-        counts = out.partition("Socket errors:")[2].partition("\n")[0].split(",")
-        self.errors = sum(int(each.split()[-1]) for each in counts if each.strip())
-        p99 = re.search(r"(?m)^\s+99%\s+(\S+)$", out)
-        self.p99_ms = _ms(p99[1]) if p99 else 0.0
-
-
-def _ms(text: str) -> float:
-    for unit, factor in (("us", 1e-3), ("ms", 1.0), ("s", 1e3), ("m", 6e4)):
-        if text.endswith(unit):
-            return float(text.removesuffix(unit)) * factor
-    return float(text)
-
-
-def wrk(port: int, lua: Path, seconds: int, connections: int = 32, *, strict: bool = True) -> Load:
-    """Load on one port; every answer has to be a 2xx, unless it is counted only (`strict`)."""
-    out = subprocess.run(
-        [
-            *("taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"),
-            *("-s", str(lua), f"http://127.0.0.1:{port}/"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if out.returncode:
-        raise RuntimeError(f"wrk failed: {out.stderr} {out.stdout}")
-    out = out.stdout
-    load = Load(out)
-    # A peer that closes a kept connection now and then is no reason to throw its figure away.
-    if strict and (load.refused or load.errors * 1_000 > load.requests or not load.requests):
-        raise RuntimeError(f"the run counts for nothing: {out}")
-    return load
-
-
 def described() -> str:
     """This machine in one line."""
     model = "unknown processor"
@@ -153,8 +83,33 @@ def described() -> str:
 
 def program(*names: str) -> str:
     """The first of these programs that is installed; "" if none is."""
+    places = (
+        os.environ.get("PATH", ""),
+        "/usr/sbin",
+        "/usr/local/bin",
+        str(Path(sys.executable).parent),
+        _TOOLS,
+    )
     for name in names:
-        found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/bin")
+        found = shutil.which(name, path=":".join(places))
         if found:
             return found
     return ""
+
+
+def installed(name: str) -> str:
+    """Where a program is.
+
+    Raises:
+        Missing: it is not installed.
+    """
+    found = program(name)
+    if not found:
+        raise Missing(name)
+    return found
+
+
+def version_of(command: list[str]) -> str:
+    """The first line of what a program says of its version."""
+    out = subprocess.run(command, capture_output=True, text=True, check=False)
+    return (out.stdout + out.stderr).strip().splitlines()[0][:90]

@@ -19,10 +19,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.attackers import Attackers, Patient, connect, head
-from bench.contestants import ROOT, Contestant, Stage, listening, settings, signed_in, stage
+from bench.attackers import Attackers, Patient, connect
+from bench.contestant import Contestant
 from bench.machine import described, resident_mib
+from bench.peers.nightporter import SERVE, settings
 from bench.slow_apps import Stalled, Waiting
+from bench.stage import ROOT, Stage, listening, stage
 from tests.scenarios.house import free_port
 
 MIB = 1 << 20
@@ -61,17 +63,19 @@ class Product(Contestant):
 def product(made: Stage, app_port: int = 0) -> Product:
     """One of ours in front of the stage's app, signed in; or of another one, without a person."""
     port, operations = free_port(), free_port()
-    env = settings(made, port, port, operations, "memory:")
+    env = settings(made, port, store="memory:")
+    env["NIGHTPORTER_OPERATIONS_LISTEN"] = f"127.0.0.1:{operations}"
     env["NIGHTPORTER_TIMEOUTS_IDLE_S"] = "600"  # idle connections stay for as long as this takes
     if app_port:
         env |= {
             "NIGHTPORTER_UPSTREAM": f"http://127.0.0.1:{app_port}",
             "NIGHTPORTER_PUBLIC_PATHS": "/public/",
         }
-    process = made.run([sys.executable, "-m", "proxy", "serve"], env=env, cwd=ROOT)
+    process = made.run(SERVE, env=env, cwd=ROOT)
     listening(port)
-    cookie = "" if app_port else signed_in(made, port)
-    return Product("Nightporter", port, [process.pid], cookie, operations=operations)
+    each = Product("Nightporter", port, [process], signs_in=not app_port, operations=operations)
+    each.sign_in()
+    return each
 
 
 def probe_ms(each: Product, count: int = 40) -> float:
@@ -96,7 +100,7 @@ def idle(each: Product, count: int, report: Report) -> None:
     kept = []
     for _ in range(count):
         sock = connect(each.port)
-        sock.sendall(head(each, "GET /idle"))
+        sock.sendall(each.request("GET /idle"))
         kept.append(sock)
         if len(kept) % 200 == 0:
             for one in kept[-200:]:
@@ -110,7 +114,7 @@ def idle(each: Product, count: int, report: Report) -> None:
     there = each.metric("nightporter_connections")
     report.line("  of them still connected", f"{there:,.0f}", there >= count)
     for sock in kept[:: max(1, count // 100)]:
-        sock.sendall(head(each, "GET /again"))
+        sock.sendall(each.request("GET /again"))
         assert sock.recv(65_536).startswith(b"HTTP/1.1 200 ")
     for sock in kept:
         sock.close()
@@ -168,7 +172,7 @@ def stalled_client(each: Product, report: Report) -> None:
     """100 MiB to somebody who reads 64 KiB and then nothing."""
     before = resident_mib(*each.pids)
     sock = connect(each.port, 65_536)
-    sock.sendall(head(each, "GET /100m"))
+    sock.sendall(each.request("GET /100m"))
     assert sock.recv(65_536).startswith(b"HTTP/1.1 200 ")
     peak = _peak(each, 3.0)
     report.line("100 MiB to a client that stalls: growth", f"{peak - before:.1f} MiB", peak - before <= 4.0)
@@ -179,15 +183,10 @@ def stalled_app(made: Stage, report: Report) -> None:
     """100 MiB to an app that takes none of it."""
     app = Stalled()
     app.start()
-    port = free_port()
-    env = settings(made, port, port, free_port(), "memory:")
-    env |= {"NIGHTPORTER_UPSTREAM": f"http://127.0.0.1:{app.port}", "NIGHTPORTER_PUBLIC_PATHS": "/public/"}
-    process = made.run([sys.executable, "-m", "proxy", "serve"], env=env, cwd=ROOT)
-    listening(port)
-    each = Product("Nightporter, public path", port, [process.pid])
+    each = product(made, app.port)
     before = resident_mib(*each.pids)
     sock = connect(each.port)
-    sock.sendall(head(each, "POST /public/up", f"Content-Length: {100 * MIB}\r\n"))
+    sock.sendall(each.request("POST /public/up", f"Content-Length: {100 * MIB}\r\n"))
     sock.settimeout(2)
     sent = 0
     try:
@@ -226,7 +225,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     report = Report()
     print(described())
-    with stage(Path(tempfile.mkdtemp(prefix="nightporter-pressure-"))) as made:
+    with tempfile.TemporaryDirectory(prefix="nightporter-pressure-") as home, stage(Path(home)) as made:
         each = product(made)
         probe_ms(each)
         idle(each, options.idle, report)

@@ -20,6 +20,10 @@ from typing import Any, cast
 
 import uvloop
 
+from bench.machine import cpu_split_s
+from bench.peers.nightporter import sidecar
+from bench.stage import stage
+from bench.wrk import script, wrk
 from proxy import wiring
 from proxy.app import Parts, join, open_base
 from proxy.config import load
@@ -179,17 +183,13 @@ async def stages(count: int) -> dict[str, float]:
 
 def through_the_kernel() -> None:
     """User and kernel time of the running product, per request."""
-    from bench.contestants import nightporter, stage
-    from bench.machine import cpu_split_s, script, wrk
-
-    home = Path(tempfile.mkdtemp(prefix="nightporter-profile-"))
-    with stage(home) as made:
-        each = nightporter(made, store="memory:")
-        lua = home / "load.lua"
-        lua.write_text(script(each.cookie, "browser", ""))
-        wrk(each.port, lua, 1)
+    with tempfile.TemporaryDirectory(prefix="nightporter-profile-") as home, stage(Path(home)) as made:
+        each = sidecar(made, store="memory:")
+        each.sign_in()
+        load = script(each.cookie, "browser", "")
+        wrk(each.port, load, 1)
         user, kernel = cpu_split_s(*each.pids)
-        count = wrk(each.port, lua, 4).requests
+        count = wrk(each.port, load, 4).requests
         after = cpu_split_s(*each.pids)
         print(f"through the kernel: user {(after[0] - user) / count * 1e6:.1f} µs, ", end="")
         print(f"kernel {(after[1] - kernel) / count * 1e6:.1f} µs a request")

@@ -14,20 +14,9 @@ import threading
 import time
 from pathlib import Path
 
-from bench.contestants import ROOT, Contestant, Stage, listening, redis, settings, signed_in, stage
-from bench.machine import script, wrk
-from tests.scenarios.house import free_port
-
-
-def crew(made: Stage) -> Contestant:
-    """The product with two workers."""
-    port = free_port()
-    redis_port, _ = redis(made)
-    env = settings(made, port, port, free_port(), f"redis://127.0.0.1:{redis_port}/0")
-    env["NIGHTPORTER_WORKERS"] = "2"
-    process = made.run([sys.executable, "-m", "proxy", "serve"], env=env, cwd=ROOT)
-    listening(port)
-    return Contestant("Nightporter, two workers", port, [process.pid], signed_in(made, port))
+from bench.peers.nightporter import sidecar
+from bench.stage import stage
+from bench.wrk import script, wrk
 
 
 def workers(pid: int) -> set[str]:
@@ -36,10 +25,10 @@ def workers(pid: int) -> set[str]:
 
 def main(goal: int = 100_000) -> int:
     """Restart under load until enough was asked; answer 1 if anything failed."""
-    with stage(Path(tempfile.mkdtemp(prefix="nightporter-rolling-"))) as made:
-        each = crew(made)
-        lua = made.home / "load.lua"
-        lua.write_text(script(each.cookie, "browser", ""))
+    with tempfile.TemporaryDirectory(prefix="nightporter-rolling-") as home, stage(Path(home)) as made:
+        each = sidecar(made, more={"NIGHTPORTER_WORKERS": "2"})
+        each.sign_in()
+        load_of = script(each.cookie, "browser", "")
         ending, replaced = threading.Event(), 0
 
         def replace() -> None:
@@ -56,7 +45,7 @@ def main(goal: int = 100_000) -> int:
         asked = errors = refused = 0
         try:
             while asked < goal:
-                load = wrk(each.port, lua, 5, strict=False)
+                load = wrk(each.port, load_of, 5, strict=False)
                 asked, errors, refused = asked + load.requests, errors + load.errors, refused + load.refused
         finally:
             ending.set()

@@ -19,9 +19,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.contestants import stage
-from bench.machine import LOAD_CORE, PROXY_CORE, Load, cpu_s, described, pin, script, wrk
+from bench.machine import LOAD_CORE, PROXY_CORE, cpu_s, described, pin
 from bench.report import Report
+from bench.stage import stage
+from bench.wrk import Load, script, wrk
 from tests.redis.servers import RedisServer, redis_server
 from tests.scenarios.house import House
 
@@ -48,7 +49,7 @@ def figures(redis: RedisServer) -> dict[str, float]:
     return {"commands": float(commands), "round trips": float(stats["total_reads_processed"])}
 
 
-def run(rounds: int, seconds: float) -> Report:
+def run(rounds: int, seconds: int) -> Report:
     """Measure and print."""
     report = Report()
     with (
@@ -68,18 +69,17 @@ def run(rounds: int, seconds: float) -> Report:
             pin(PROXY_CORE, replica.pid)
         browser = house.browser()
         assert browser.visit("/page").status == 200
-        lua = Path(folder) / "load.lua"
-        lua.write_text(script(browser.cookie, "browser", ""))
+        load = script(browser.cookie, "browser", "")
         ports = [replica.port for replica in house.replicas]
         for port in ports:
-            wrk(port, lua, 1)
+            wrk(port, load, 1)
 
         idle_before, began = figures(redis), time.monotonic()
         threading.Event().wait(3.0)
         passed_s, idle_after = time.monotonic() - began, figures(redis)
         idle = {name: (idle_after[name] - idle_before[name]) / passed_s for name in idle_after}
 
-        warm = counted(redis, lambda: wrk(ports[0], lua, seconds).requests, idle)
+        warm = counted(redis, lambda: wrk(ports[0], load, seconds).requests, idle)
         people = []
         for n in range(COLD):
             house.op.user = {**house.op.user, "sub": f"user-{n}"}
@@ -99,7 +99,7 @@ def run(rounds: int, seconds: float) -> Report:
             for count in costs:
                 pids = [replica.pid for replica in house.replicas[:count]]
                 before = cpu_s(*pids)
-                requests = sum(load.requests for load in together(ports[:count], lua, seconds))
+                requests = sum(done.requests for done in together(ports[:count], load, seconds))
                 costs[count].append((cpu_s(*pids) - before) / requests * 1e6)
     one, two = statistics.median(costs[1]), statistics.median(costs[2])
     report.bound("Redis commands a warm request", round(warm["commands"], 5), WARM_COMMANDS)
@@ -121,11 +121,11 @@ def run(rounds: int, seconds: float) -> Report:
     return report
 
 
-def together(ports: list[int], lua: Path, seconds: float) -> list[Load]:
+def together(ports: list[int], load: str, seconds: int) -> list[Load]:
     """Load on several ports at once."""
     found: list[Load] = []
     threads = [
-        threading.Thread(target=lambda port=port: found.append(wrk(port, lua, seconds))) for port in ports
+        threading.Thread(target=lambda port=port: found.append(wrk(port, load, seconds))) for port in ports
     ]
     for thread in threads:
         thread.start()
@@ -138,6 +138,6 @@ def together(ports: list[int], lua: Path, seconds: float) -> list[Load]:
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     arguments.add_argument("rounds", nargs="?", type=int, default=3)
-    arguments.add_argument("seconds", nargs="?", type=float, default=4.0)
+    arguments.add_argument("seconds", nargs="?", type=int, default=4)
     given = arguments.parse_args()
     sys.exit(run(given.rounds, given.seconds).status)
