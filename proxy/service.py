@@ -215,7 +215,7 @@ class Service:
         if settings.forward_auth.listen:
             self._auth = Server(
                 self._auth_door(parts),
-                policy,
+                wiring.header_policy(settings, engine=Engine(settings.forward_auth.engine)),
                 limits=limits,
                 timeouts=wiring.timeouts_of(settings),
                 on_done=telemetry.request,
@@ -358,7 +358,7 @@ class Service:
         if self._auth is not None:
             self._auth.reconfigure(
                 self._auth_door(parts),
-                policy,
+                wiring.header_policy(settings, engine=Engine(settings.forward_auth.engine)),
                 limits=limits,
                 timeouts=wiring.timeouts_of(settings),
                 upstreams=None,

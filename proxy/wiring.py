@@ -13,6 +13,7 @@ from proxy.config import Settings, Several
 from proxy.config.grammar import Address, upstream_address, upstream_rule
 from proxy.config.redis_address import redis_address
 from proxy.core.cookies import names_for
+from proxy.core.forward_auth import Engine, source_names
 from proxy.core.headers import HeaderPolicy
 from proxy.core.identity import ClaimRules, claim, groups_elsewhere, refreshed_identity
 from proxy.core.identity_headers import IdentityHeaders
@@ -137,8 +138,12 @@ def identity_headers(
     )
 
 
-def header_policy(settings: Settings) -> HeaderPolicy:
-    """What the data path does with header fields."""
+def header_policy(settings: Settings, *, engine: Engine | None = None) -> HeaderPolicy:
+    """What the data path does with header fields.
+
+    Args:
+        engine: whose questions are read, at the listener for forward auth.
+    """
     return HeaderPolicy(
         [names_for(url) for url in settings.public_urls],
         settings.public_urls,
@@ -146,6 +151,7 @@ def header_policy(settings: Settings) -> HeaderPolicy:
         authorization_from_us=settings.pass_authorization,
         forwarded=settings.forwarded,
         via=settings.via,
+        sources=source_names(engine) if engine is not None else (),
     )
 
 

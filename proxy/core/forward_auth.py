@@ -24,6 +24,8 @@ _TARGET = re.compile(rb"/[!\"$-~]*")  # visible ASCII without "#" (RFC 9110 §4.
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,64}\])(?::[0-9]{1,5})?")
 _CODES = {302: 401, 303: 401}
+_KNOWN = 1_024
+"""Answers that are remembered; each holds one person's header lines."""
 
 
 class Engine(enum.StrEnum):
@@ -36,6 +38,7 @@ class Engine(enum.StrEnum):
     ENVOY = "envoy"
 
 
+_SOCKET = b"sec-websocket-key"
 _SOURCES = {
     Engine.NGINX: (b"x-original-method", b"x-original-uri", b"host"),
     Engine.TRAEFIK: (b"x-forwarded-method", b"x-forwarded-uri", b"x-forwarded-host"),
@@ -47,6 +50,11 @@ _SOURCES = {
 ENVOY_PREFIX = b"/ext-authz"
 """In front of the target that Envoy asks about (its `path_prefix`): another engine that asks at the wrong
 address, or a browser that got there, has not said this, and is refused instead of believed."""
+
+
+def source_names(engine: Engine) -> frozenset[bytes]:
+    """The fields that `original` looks at, for the policy by which the engine's heads are read."""
+    return frozenset((_SOCKET, *_SOURCES.get(engine, ()))) - {b"host"}
 
 
 class Question(Protocol):
@@ -65,7 +73,7 @@ class Question(Protocol):
     @property
     def request_id(self) -> bytes: ...
     @property
-    def lines(self) -> list[bytes]: ...
+    def sources(self) -> Sequence[bytes]: ...
     def get(self, name: bytes, /) -> bytes | None: ...
 
 
@@ -97,30 +105,29 @@ class Original:
 
 
 def original(engine: Engine, question: Question) -> Original | None:
-    """The request that is asked about; None if the engine's word is not plain."""
-    # All lines at once: cutting each into name and value would cost more than the decision does.
-    raw = b"\n%b\r\n" % b"\r\n".join(question.lines)
-    low = raw.lower()
-    socket = low.find(b"\nsec-websocket-key:") >= 0
-    sources = _SOURCES.get(engine)
-    if sources is None:
+    """The request that is asked about; None if the engine's word is not plain.
+
+    Args:
+        question: read by a policy that knows `source_names`.
+    """
+    said: dict[bytes, bytes] = {}
+    doubled = False
+    for line in question.sources:
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        doubled = doubled or (name in said and name != _SOCKET)
+        said[name] = value.strip(b" \t")
+    socket = _SOCKET in said
+    names = _SOURCES.get(engine)
+    if names is None:
         target = question.target.removeprefix(ENVOY_PREFIX)
         if target == question.target or not _TARGET.fullmatch(target):
             return None
         return Original(question, question.method, target, question.host, socket)
-    found: list[bytes] = []
-    for name in sources:
-        if name == b"host":
-            found.append(question.host)  # one only, or the request would have been refused
-            continue
-        mark = b"\n%b:" % name
-        at = low.find(mark)
-        if at < 0 or low.find(mark, at + 1) >= 0:
-            return None
-        at += len(mark)
-        found.append(raw[at : raw.index(b"\r\n", at)].strip(b" \t"))
-    method, target, host = found
-    if not (_METHOD.fullmatch(method) and _TARGET.fullmatch(target) and _HOST.fullmatch(host)):
+    method, target = said.get(names[0], b""), said.get(names[1], b"")
+    # A Host of its own there can be only one of, or the request would have been refused.
+    host = question.host if names[2] == b"host" else said.get(names[2], b"")
+    if doubled or not (_METHOD.fullmatch(method) and _TARGET.fullmatch(target) and _HOST.fullmatch(host)):
         return None
     return Original(question, method, target, host, socket)
 
@@ -136,24 +143,31 @@ class Answers:
     def __init__(self, engine: Engine, names: Sequence[str]) -> None:
         self._engine = engine
         self._names = [name.encode("ascii") for name in names]
-        self._known: dict[bytes, bytes] = {}
+        self._known: dict[tuple[bytes, bytes, str], Answer] = {}
 
     def passed(self, forward: Forward, cookie_line: bytes) -> Answer:
-        """2xx: the request may go on.
+        """2xx: the request may go on. The same answer as before where nothing differs; do not change it.
 
         Args:
             cookie_line: for the app, without ours; b"" if nothing is left.
         """
-        fields = self._known.get(forward.identity)
-        if fields is None:
-            fields = self._fields(forward.identity)
-            if len(self._known) >= 1_024:
+        if forward.set_cookie:
+            return self._made(forward, cookie_line)
+        what = (forward.identity, cookie_line, forward.decision)
+        answer = self._known.get(what)
+        if answer is None:
+            answer = self._made(forward, cookie_line)
+            if len(self._known) >= _KNOWN:
                 self._known.clear()
-            self._known[forward.identity] = fields
+            self._known[what] = answer
+        return answer
+
+    def _made(self, forward: Forward, cookie_line: bytes) -> Answer:
+        ready = self._fields(forward.identity)
         if cookie_line:
-            ready = b"%b%b\r\n" % (fields, cookie_line)
+            ready += cookie_line + b"\r\n"
         else:
-            ready = fields + b"Cookie:\r\n"
+            ready += b"Cookie:\r\n"
             if self._engine is Engine.ENVOY:
                 ready += b"x-envoy-auth-headers-to-remove: cookie\r\n"
         for value in forward.set_cookie:

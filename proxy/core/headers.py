@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from urllib.parse import urlsplit
 
 from proxy.core.cookies import CookieNames, cut
@@ -30,6 +30,7 @@ PASS, DROP, HOST, COOKIE, CONNECTION, LENGTH, CODING, EXPECT, UPGRADE, FORWARDED
     12
 )
 SET_COOKIE, CACHE, SHARED, DATE, EVENTS, CHALLENGE = range(12, 18)
+SOURCE = 18
 
 _REQUEST = {
     b"host": HOST,
@@ -204,6 +205,7 @@ class HeaderPolicy:
         authorization_from_us: `Authorization` carries our token, so the client's is stripped.
         forwarded: also write RFC 7239 `Forwarded`.
         via: pseudonym for `Via` (RFC 9110 §7.6.3); "" leaves it out.
+        sources: lower-case names by which an engine says what it asks about (`forward_auth.py`).
     Raises:
         ConfigError: an identity name is no token, or is one that frames or routes messages.
     """
@@ -217,7 +219,9 @@ class HeaderPolicy:
         authorization_from_us: bool = False,
         forwarded: bool = False,
         via: str = "",
+        sources: Collection[bytes] = (),
     ) -> None:
+        self._sources = frozenset(sources)
         self.cookie_names = tuple(dict.fromkeys(cookie_names))
         self._forwarded = forwarded
         self._via = b"Via: 1.1 %b\r\n" % via.encode("ascii") if via else b""
@@ -251,6 +255,8 @@ class HeaderPolicy:
 
     def request_kind(self, name: bytes) -> int:
         """What a request field of this lower-case name is to us."""
+        if name in self._sources:
+            return SOURCE
         folded = name.translate(_FOLD)
         kind = _REQUEST.get(folded)
         if kind is not None:

@@ -21,6 +21,7 @@ from proxy.core.headers import (
     HOST,
     LENGTH,
     PASS,
+    SOURCE,
     UPGRADE,
     HeaderPolicy,
 )
@@ -63,6 +64,7 @@ class RequestHead:
         passed: field lines to send on as they came, without CRLF.
         cookie_line: Cookie line to send on, without ours; b"" if none.
         claims: lines that only a trusted peer may say.
+        sources: lines by which an engine says what it asks about, whatever `Connection` names.
         lines: all field lines as they came.
     """
 
@@ -79,6 +81,7 @@ class RequestHead:
     expect_continue = False
     passed: list[bytes]
     claims: Sequence[bytes] = ()
+    sources: Sequence[bytes] = ()
     by_name: dict[bytes, list[bytes]] | None = None
 
     def __init__(self, method: bytes, target: bytes, version: int, lines: list[bytes]) -> None:
@@ -117,7 +120,7 @@ class RequestHeads:
     def __init__(self, policy: HeaderPolicy, limits: HeadLimits | None = None) -> None:
         self.limits = limits or HeadLimits()
         self.policy = policy
-        self.lines = Lines(self._judge, lambda text: BadRequest(400, text))
+        self.lines = Lines(policy.request_kind, self._judge, lambda text: BadRequest(400, text))
         self._blocks: Memo[RequestHead] = Memo()
 
     def read(self, raw: bytes) -> RequestHead:
@@ -144,6 +147,8 @@ class RequestHeads:
                 head.by_name = known.by_name
                 if known.claims:
                     head.claims = known.claims
+                if known.sources:
+                    head.sources = known.sources
                 if not known.keep_alive:
                     head.keep_alive = False
                 return head
@@ -263,6 +268,8 @@ class RequestHeads:
                 upgrade = b"," if upgrade else field.value.lower()
             elif kind == CLAIM:
                 claims.append(line)
+            elif kind == SOURCE:
+                head.sources = (*head.sources, line)
         if cookies is not None and len(cookies) > 1:
             head.cookie = b"; ".join([field.value for field in cookies])
             head.cookie_line = self.policy.cookie_line(head.cookie)
@@ -291,8 +298,7 @@ class RequestHeads:
             head.claims = claims
         return not upgrade and not head.length
 
-    def _judge(self, name: bytes, value: bytes, line: bytes) -> Field:
-        kind = self.policy.request_kind(name)
+    def _judge(self, kind: int, value: bytes, line: bytes) -> Field:
         if kind == COOKIE:
             return Field(kind, value, line, self.policy.cookie_line(value))
         field = Field(kind, value, line)

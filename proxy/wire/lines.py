@@ -1,7 +1,8 @@
 """Field lines: checked byte by byte once, then known by their bytes.
 
-Most lines of most heads repeat, so a warm head costs one dict lookup a line. Names and
-values are cut apart only where a rule needs them; nothing is ever decoded to `str`.
+Most lines of most heads repeat, so a warm head costs one dict lookup a line. Of a line that is new
+(a trace id, a referrer) the name mostly is not: what the name means was found out before, and only
+the value is checked. Nothing is ever decoded to `str`.
 
 Sources: RFC 9110 §5, §7.6.1; RFC 9112 §5.
 """
@@ -12,16 +13,18 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from proxy.core.headers import PASS
 from proxy.errors import ProxyError
 
 # Bits of `Connection`.
 CLOSE, KEEP_ALIVE, UPGRADES = 1, 2, 4
 _OPTIONS = {b"close": CLOSE, b"keep-alive": KEEP_ALIVE, b"upgrade": UPGRADES}
 
-# RFC 9110 §5.5: VCHAR, obs-text, SP and HTAB. No alternation and no lazy part, so matching
-# is linear; white space around the value is stripped afterwards. NUL, bare CR, bare LF,
-# obs-fold and white space before the colon all fail to match.
-_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t -~\x80-\xff]*)")
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# RFC 9110 §5.5: VCHAR, obs-text, SP and HTAB. NUL, bare CR, bare LF and obs-fold are none of them,
+# and white space before the colon is no part of a name.
+_IN_VALUE = bytes(c for c in range(256) if c == 9 or 32 <= c != 127)
+_NAMES = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,10 @@ class Field:
         self.names: tuple[bytes, ...] = ()
 
 
+_PASSED = Field(PASS, b"", b"")
+"""What every line is that is passed on as it came: nobody asks more of it, so one stands for all."""
+
+
 class Lines:
     """The bounded memory of field lines that were found legal, for one direction.
 
@@ -70,20 +77,25 @@ class Lines:
     so a flood of new lines costs its own checks and nothing else.
 
     Args:
-        judge: (lower-case name, value, line) → Field; raises what refuses the message.
+        kind_of: lower-case name → kind; the same for every value.
+        judge: (kind, value, line) → Field, for kinds other than PASS; raises what refuses the message.
+        malformed: makes what is raised for a line that is not plainly legal.
         max_bytes: of lines remembered, both generations together.
     """
 
-    __slots__ = ("_judge", "_limit", "_malformed", "_old", "_size", "young")
+    __slots__ = ("_judge", "_kind_of", "_kinds", "_limit", "_malformed", "_old", "_size", "young")
 
     def __init__(
         self,
-        judge: Callable[[bytes, bytes, bytes], Field],
+        kind_of: Callable[[bytes], int],
+        judge: Callable[[int, bytes, bytes], Field],
         malformed: Callable[[str], ProxyError],
         max_bytes: int = 2 << 20,
     ) -> None:
         self.young: dict[bytes, Field] = {}
         self._old: dict[bytes, Field] = {}
+        self._kind_of = kind_of
+        self._kinds: dict[bytes, int] = {}
         self._judge = judge
         self._malformed = malformed
         self._limit = max_bytes // 2
@@ -97,16 +109,28 @@ class Lines:
         """
         field = self._old.get(line)
         if field is None:
-            match = _LINE.fullmatch(line)
-            if match is None:
-                raise self._malformed("A header line is malformed.")
-            field = self._judge(match[1].lower(), match[2].strip(b" \t"), line)
+            field = self._checked(line)
         if len(line) <= 4096:  # what is longer than a cookie may be is not worth its room
             self._size += 2 * len(line) + 256
             if self._size > self._limit:
                 self._old, self.young, self._size = self.young, {}, 2 * len(line) + 256
             self.young[line] = field
         return field
+
+    def _checked(self, line: bytes) -> Field:
+        name, colon, value = line.partition(b":")
+        if not colon or value.translate(None, _IN_VALUE):
+            raise self._malformed("A header line is malformed.")
+        kind = self._kinds.get(name)
+        if kind is None:
+            if _NAME.fullmatch(name) is None:
+                raise self._malformed("A header line is malformed.")
+            kind = self._kind_of(name.lower())
+            if len(self._kinds) >= _NAMES:
+                self._kinds.clear()
+            if len(name) <= 64:
+                self._kinds[name] = kind
+        return _PASSED if kind == PASS else self._judge(kind, value.strip(b" \t"), line)
 
 
 def connection_options(field: Field) -> None:

@@ -98,7 +98,9 @@ class ResponseHeads:
     def __init__(self, policy: HeaderPolicy, limits: HeadLimits | None = None) -> None:
         self.limits = limits or HeadLimits(fields=256)
         self.policy = policy
-        self.lines = Lines(self._judge, lambda text: UpstreamError(502, _MALFORMED, detail=text))
+        self.lines = Lines(
+            policy.response_kind, self._judge, lambda text: UpstreamError(502, _MALFORMED, detail=text)
+        )
         self._status: dict[bytes, tuple[int, int, bytes]] = {}
         self._blocks: Memo[ResponseHead] = Memo()
 
@@ -201,8 +203,7 @@ class ResponseHeads:
         if names:
             head.passed = nominated(passed, names)
 
-    def _judge(self, name: bytes, value: bytes, line: bytes) -> Field:
-        kind = self.policy.response_kind(name)
+    def _judge(self, kind: int, value: bytes, line: bytes) -> Field:
         if kind == EVENTS:
             media_type = value.partition(b";")[0].rstrip(b" \t").lower()
             return Field(EVENTS if media_type == b"text/event-stream" else PASS, value, line)

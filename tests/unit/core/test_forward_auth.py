@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.forward_auth import Answers, Engine, Original, original
+from proxy.core.forward_auth import Answers, Engine, Original, original, source_names
 from proxy.core.gate import Answer, Forward
-from tests.unit.wire.reading import read_requests
+from proxy.core.headers import HeaderPolicy
+from proxy.wire.head import RequestHeads
+from tests.unit.wire.reading import NAMES as COOKIES
+from tests.unit.wire.reading import Requests
 
 NAMES = ("X-Forwarded-User", "X-Forwarded-Email")
 HOME = "https://app.example.com"
@@ -15,9 +18,17 @@ HOME = "https://app.example.com"
 def ask(
     engine: Engine, fields: bytes, line: bytes = b"GET /asked HTTP/1.1\r\nHost: engine\r\n"
 ) -> Original | None:
-    sink, status = read_requests([line + fields + b"\r\n"])
-    assert status == 0
-    return original(engine, sink.heads[0])
+    sink = Requests(RequestHeads(HeaderPolicy([COOKIES], sources=source_names(engine))))
+    for _ in range(2):  # read, then remembered
+        sink.reader.feed(line + fields + b"\r\n")
+    first, second = (original(engine, head) for head in sink.heads)
+    assert (first is None) == (second is None)
+    assert first is None or second is None or _told(first) == _told(second)
+    return second
+
+
+def _told(asked: Original) -> tuple[object, ...]:
+    return asked.method, asked.target, asked.path, asked.host, asked.cookie, asked.upgrade_websocket
 
 
 GOOD = {
@@ -109,6 +120,33 @@ def test_a_websocket_is_known_without_its_upgrade(fields: bytes, line: bytes, ex
     asked = ask(Engine.NGINX, b"X-Original-Method: %b\r\nX-Original-URI: /ws\r\n" % line + fields)
     assert asked is not None
     assert asked.upgrade_websocket is expected
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+@pytest.mark.parametrize(
+    "spelling", [b"Connection: sec-websocket-key", b"Connection: close, Sec-WebSocket-Key"]
+)
+def test_no_connection_field_hides_a_websocket(engine: Engine, spelling: bytes) -> None:
+    path = b"/ext-authz/asked" if engine is Engine.ENVOY else b"/"
+    line = b"GET %b HTTP/1.1\r\nHost: engine\r\n" % path
+    asked = ask(engine, GOOD.get(engine, b"") + b"SEC-WebSocket-Key: x\r\n" + spelling + b"\r\n", line)
+    assert asked is not None
+    assert asked.upgrade_websocket
+
+
+@pytest.mark.parametrize("engine", GOOD)
+def test_no_connection_field_takes_away_what_is_asked_about(engine: Engine) -> None:
+    names = b", ".join(source_names(engine))
+    asked = ask(engine, b"Connection: " + names + b"\r\n" + GOOD[engine])
+    assert asked is not None
+    assert asked.target == b"/a?b=%20c"
+
+
+def test_an_answer_that_sets_a_cookie_is_nobody_elses() -> None:
+    answers = Answers(Engine.NGINX, NAMES)
+    moved = Forward(identity=b"X-Forwarded-User: ada\r\n", set_cookie=(b"np=1",))
+    assert b"np=1" in answers.passed(moved, b"").ready
+    assert b"np=1" not in answers.passed(Forward(identity=moved.identity), b"").ready
 
 
 @pytest.mark.parametrize("engine", list(Engine))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.errors import ProxyError
 from proxy.wire.head import RequestHeads
 from proxy.wire.lines import HeadLimits
 from tests.unit.wire.reading import POLICY, Requests, cuts, read_requests
@@ -408,3 +409,42 @@ def test_the_memory_of_lines_is_bounded() -> None:
     remembered = [*heads.lines.young, *heads.lines._old]  # pyright: ignore[reportPrivateUsage]
     assert sum(map(len, remembered)) < 2 << 20
     assert b"Host: a" in remembered
+
+
+def test_a_name_that_is_known_lets_no_line_pass_that_is_not_legal() -> None:
+    """Each line after one of the same name was found legal, and alone: judged alike."""
+    lines = [
+        b"X-Trace",
+        b"X-Trace ",
+        b"X-Trace : a",
+        b"X-Trace: \x00",
+        b"X-Trace: a\x7f",
+        b"X-Trace: a\rb",
+        b"X-Trace: a\nb",
+        b" X-Trace: a",
+        b"X-Trace: \xe4\t~",
+        b"X-Trace:",
+        b"X_Trace: a",
+        b": a",
+        b"",
+    ]
+    for line in lines:
+        alone, status = read_requests([b"GET / HTTP/1.1\r\nHost: a\r\n" + line + b"\r\n\r\n"])
+        after = Requests()
+        after.reader.feed(b"GET / HTTP/1.1\r\nHost: a\r\nX-Trace: first\r\n\r\n")
+        if status:
+            with pytest.raises(ProxyError) as refusal:
+                after.reader.feed(b"GET / HTTP/1.1\r\nHost: a\r\n" + line + b"\r\n\r\n")
+            assert refusal.value.status == status, line
+        else:
+            after.reader.feed(b"GET / HTTP/1.1\r\nHost: a\r\n" + line + b"\r\n\r\n")
+            assert after.seen()[1:] == alone.seen(), line
+
+
+def test_the_memory_of_names_is_bounded() -> None:
+    heads = RequestHeads(POLICY)
+    sink = Requests(heads)
+    for number in range(3_000):
+        sink.reader.feed(b"GET / HTTP/1.1\r\nHost: a\r\nX-%d: 1\r\n\r\n" % number)
+    assert len(sink.heads) == 3_000
+    assert len(heads.lines._kinds) <= 1_024  # pyright: ignore[reportPrivateUsage]
