@@ -6,10 +6,13 @@ import asyncio
 
 import pytest
 
+from proxy.core.gate import Forward
 from proxy.shell.limits import Limits
 from tests.integration.datapath.house import HOST, House, Wire, get, house, ok, run
+from tests.integration.datapath.test_streams import Watch, tunnel
 
 MIB = 1 << 20
+GOODBYE = b"\x88\x02\x03\xe9"
 BODY = 24 * MIB
 """More than all buffers between a client and the app hold."""
 
@@ -91,6 +94,40 @@ def test_a_refusal_arrives_whatever_is_still_sent(start: bytes, status: int) -> 
             assert (await client.answer())[0] == status
             assert await client.end() == b""
             assert h.nothing_reached_the_app
+
+    run(body)
+
+
+def test_the_last_answer_arrives_whatever_is_sent_behind_its_request() -> None:
+    async def body() -> None:
+        async with house() as h:
+            client = await h.client()
+            client.send(get(b"/last", b"Connection: close\r\n"))
+            app = await h.app()
+            await app.head()
+            sending = asyncio.create_task(send_all(client, BODY))
+            await blocked(h)
+            app.send(ok(b"last"))
+            await sending
+            assert (await client.answer())[2] == b"last"
+            assert await client.end() == b""
+
+    run(body)
+
+
+def test_a_goodbye_arrives_in_a_tunnel_whose_app_takes_nothing() -> None:
+    async def body() -> None:
+        async with house() as h:
+            watch = Watch()
+            h.door.rule = lambda head: Forward(watch=watch)
+            client, app = await tunnel(h)
+            app.transport.pause_reading()
+            sending = asyncio.create_task(send_all(client, BODY))
+            await blocked(h)
+            assert watch.close is not None
+            watch.close()
+            await sending
+            assert await client.end() == GOODBYE
 
     run(body)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
+import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -179,6 +181,7 @@ def test_browsers_over_tls_and_a_renewed_certificate(tmp_path: Path) -> None:
         "NIGHTPORTER_PUBLIC_URL": f"https://127.0.0.1:{port}",
         "NIGHTPORTER_TLS_CERT_FILE": str(live / "cert"),
         "NIGHTPORTER_TLS_KEY_FILE": str(live / "key"),
+        "NIGHTPORTER_TIMEOUTS_HEAD_S": "5",
     }
 
     def ask(ca: Path, path: str, connection: http.client.HTTPSConnection | None = None) -> int:
@@ -210,3 +213,13 @@ def test_browsers_over_tls_and_a_renewed_certificate(tmp_path: Path) -> None:
         (live / "key").write_bytes(first.issue()[1].read_bytes())  # does not belong to the certificate
         until(lambda: h.replica.events("configuration_refused"))
         assert ask(second.ca, "/") == 401
+        # Who does not shake hands, or only begins to, is closed; others are served meanwhile.
+        with (
+            socket.create_connection(("127.0.0.1", port), 60) as silent,
+            socket.create_connection(("127.0.0.1", port), 60) as slow,
+        ):
+            slow.sendall(b"\x16\x03\x01\x02\x00\x01")
+            assert ask(second.ca, "/") == 401
+            for sock in (silent, slow):
+                with contextlib.suppress(ConnectionResetError):
+                    assert sock.recv(1) == b""
