@@ -89,6 +89,12 @@ TABLE = (
             "With rotation on and after its grace, a second use of an old token ends the newest one and "
             "all access tokens since the sign-in.",
         ),
+        hits=(
+            (
+                "The sign-in is refused with `invalid_scope`.",
+                "No access policy rule of the authorization server allows `offline_access` to this client.",
+            ),
+        ),
     ),
     Guide(
         "auth0",
@@ -122,6 +128,16 @@ TABLE = (
             "A dead token is refused with HTTP 403, a wrong client secret with HTTP 401 `access_denied`.",
             "A sign-out does not revoke: tenants from before 2021 take back the whole grant with the token "
             '("Refresh Token Revocation Deletes Grant"). Where that is off, set `op.revoke = "always"`.',
+        ),
+        hits=(
+            (
+                "There is no refresh token although `offline_access` is asked for.",
+                "The API named by `audience` does not Allow Offline Access.",
+            ),
+            (
+                "Every ID token is refused (`iss`).",
+                "The issuer was written without its slash at a custom domain: set `provider` there, too.",
+            ),
         ),
     ),
     Guide(
@@ -168,6 +184,12 @@ TABLE = (
             "Grants can be shared between sign-ins (Reuse Existing Persistent Access Grants), so a sign-out "
             'revokes nothing. Where they are not, set `op.revoke = "always"`.',
         ),
+        hits=(
+            (
+                "One in many people is signed out after a lost reply.",
+                'The rolling grace period is 0: allow some seconds and set `refresh.reuse = "grace"`.',
+            ),
+        ),
     ),
     Guide(
         "cloudentity",
@@ -200,6 +222,12 @@ TABLE = (
             "A workspace can have an issuer URL of its own, which looks like any other: set "
             '`provider = "cloudentity"` there.',
         ),
+        hits=(
+            (
+                "The sign-in is refused with `invalid_scope`.",
+                "The client is not subscribed to `offline_access`.",
+            ),
+        ),
     ),
     Guide(
         "cognito",
@@ -227,5 +255,12 @@ TABLE = (
         },
         life="Refresh token 30 days by default.",
         expect=("A sign-out revokes the tokens of that sign-in only.",),
+        hits=(
+            (
+                "The sign-in is refused with `invalid_scope`.",
+                "Remove offline_access from scopes: Cognito gives a refresh token without it.",
+            ),
+            ("“redirect_mismatch”.", "Allowed callback URLs hold another spelling of the address."),
+        ),
     ),
 )

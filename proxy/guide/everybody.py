@@ -126,5 +126,11 @@ TABLE = (
         },
         life="Access token 2 hours. Each refresh ends the tokens before it.",
         expect=("A refresh repeats the redirect URI, as GitLab's page asks.",),
+        hits=(
+            (
+                "An app that keeps an access token of an earlier request gets a 401 from GitLab.",
+                "Each refresh ends the access token before it: use the one of the request at hand.",
+            ),
+        ),
     ),
 )

@@ -123,6 +123,12 @@ def _page(profile: Profile, guide: Guide) -> Iterator[str]:
     yield ""
     yield from _CHECKS.strip().splitlines()
     yield ""
+    if profile.offline is not Offline.NEVER:
+        yield "All is well when `login.refresh_token` says that there is one, and `login.refresh` twice that"
+        yield "it works."
+    else:
+        yield "All is well when `login` says who signed in and `login.allow` that they may come in."
+    yield ""
     yield "| it says | change |"
     yield "|---|---|"
     for topic in TOPICS:
@@ -146,18 +152,20 @@ def _recognised(profile: Profile) -> str:
     if profile.issuer:
         return f'Its issuer is `{profile.issuer}`; `provider = "{profile.name}"` is enough.'
     if profile.issuer_pattern:
-        return f"Recognised by its issuer, e.g. `{profile.issuer_example}`."
+        elsewhere = f'Under another address (a domain of your own) set `provider = "{profile.name}"` as well.'
+        example = profile.issuer_example.replace(" or ", "` or `")
+        return f"Recognised by its issuer, e.g. `{example}`. {elsewhere}"
     return f'Its issuer looks like any other: set `provider = "{profile.name}"`.'
 
 
 def _facts(profile: Profile, guide: Guide) -> Iterator[tuple[str, str, str]]:
     yield "refresh token by", _how(profile), "how"
-    yield "rotates", _rotates(profile), "reuse"
-    yield "a used token", _reuse(profile), "grace" if profile.grace_s else "reuse"
+    yield "a refresh brings another refresh token", _rotates(profile), "rotation"
+    yield "a refresh token that was used", _reuse(profile), "grace" if profile.grace_s else "reuse"
     if profile.one_per_client:
         yield "several browsers", "a new sign-in ends the refresh token of the one before", "reuse"
     if profile.old_access_token_dies:
-        yield "the access token before", "dies with the refresh", "reuse"
+        yield "the access token before", "dies with the refresh", "rotation"
     if profile.new_id_token is not None:
         yield "a refresh brings an ID token", "yes" if profile.new_id_token else "no", "claims"
     yield "life", guide.life or "not told", "life"
@@ -174,9 +182,13 @@ def _facts(profile: Profile, guide: Guide) -> Iterator[tuple[str, str, str]]:
     yield "an address is verified", verified, "claims"
     if profile.tenant_claim:
         yield "rules `tenant:…`", f"match the claim `{profile.tenant_claim}`", "claims"
-    yield "“the token is dead”", _words(profile.dead_codes, profile.dead_status), "words"
-    yield "“the operator must act”", _words(profile.client_codes, ()), "words"
-    yield "“the person must act”", _words(profile.interaction_codes, ()), "words"
+    yield "words that end the session", _words(profile.dead_codes, profile.dead_status), "words"
+    yield (
+        "words that are the operator's business (sessions are kept)",
+        _words(profile.client_codes, ()),
+        "words",
+    )
+    yield "words that ask for the person (a new sign-in)", _words(profile.interaction_codes, ()), "words"
     sends = ["scope"] * profile.send_scope + ["redirect_uri"] * profile.send_redirect_uri
     yield "a refresh also sends", ", ".join(f"`{name}`" for name in sends) or "nothing else", "words"
     yield "a sign-out", _sign_out(profile), "logout"
@@ -206,7 +218,7 @@ def _how(profile: Profile) -> str:
 
 def _rotates(profile: Profile) -> str:
     text = {True: "yes", False: "no", None: "by a setting"}[profile.rotates]
-    return text + ", not at every refresh" if profile.rotates_at_times else text
+    return text + ", or only at times" if profile.rotates_at_times else text
 
 
 def _reuse(profile: Profile) -> str:

@@ -150,7 +150,17 @@ TABLE = (
             "groups": "Groups come with the scope profile.",
         },
         life="Access and refresh token validity of the provider.",
-        expect=("No `scope` is sent with a refresh: without offline_access in it authentik refuses.",),
+        expect=(
+            "No `scope` is sent with a refresh: without offline_access in it authentik refuses.",
+            "It asks for consent wherever offline_access is asked for, and drops that scope without a word where "
+            "the mapping is not selected.",
+        ),
+        hits=(
+            (
+                "There is no refresh token since 2024.2.",
+                "The scope mapping for `offline_access` is not selected; older versions did not ask for it.",
+            ),
+        ),
     ),
     Guide(
         "authelia",
@@ -176,6 +186,15 @@ TABLE = (
             "session here.",
         },
         life="Refresh token 90 minutes by default: raise it.",
-        expect=("Groups, e-mail and name come by userinfo, not in the ID token.",),
+        expect=(
+            "Groups, e-mail and name come by userinfo, not in the ID token.",
+            "It asks for consent explicitly wherever offline_access is asked for.",
+        ),
+        hits=(
+            (
+                "People who pause for an hour and a half must sign in again.",
+                "The refresh token's lifespan is at its default of 90 minutes.",
+            ),
+        ),
     ),
 )

@@ -31,6 +31,7 @@ def test_every_profile_has_a_guide(name: str) -> None:
     assert len(guide.steps) >= 2
     assert set(guide.remedies) <= set(TOPICS)
     assert guide.life
+    assert guide.hits, "what users hit"
     for topic in TOPICS:
         assert remedy(name, topic)[-1] in ".`", topic
 

@@ -44,7 +44,7 @@ GENERIC = Profile(
     # client), so it goes out only where that session is being ended anyway.
     reach=Reach.SESSION,
     link="https://openid.net/specs/openid-connect-core-1_0.html#RefreshTokens",
-    read=("how", "reuse"),
+    read=("how", "rotation", "reuse"),
 )
 
 PROFILES: MappingProxyType[str, Profile] = MappingProxyType(

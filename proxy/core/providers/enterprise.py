@@ -32,7 +32,7 @@ TABLE = (
         overage_api="https://graph.microsoft.com/v1.0/me/transitiveMemberOf/microsoft.graph.group",
         revocation=Revocation.NONE,
         link="https://learn.microsoft.com/entra/identity-platform/refresh-tokens",
-        read=("how", "reuse", "words", "claims", "logout", "life"),
+        read=("how", "rotation", "reuse", "words", "claims", "logout", "life"),
     ),
     Profile(
         "okta",
@@ -49,7 +49,7 @@ TABLE = (
         reach=Reach.SIGN_IN,
         logout_needs_hint=True,
         link="https://developer.okta.com/docs/guides/refresh-tokens/main/",
-        read=("how", "reuse", "grace", "life", "revocation"),
+        read=("how", "rotation", "reuse", "grace", "life", "revocation"),
     ),
     Profile(
         "auth0",
@@ -68,7 +68,7 @@ TABLE = (
         reach=Reach.GRANT,
         own_logout=OwnLogout("/v2/logout", "returnTo"),
         link="https://auth0.com/docs/secure/tokens/refresh-tokens/configure-refresh-token-rotation",
-        read=("reuse", "grace", "words", "revocation"),
+        read=("rotation", "reuse", "grace", "words", "revocation"),
     ),
     Profile(
         "pingfederate",
@@ -86,7 +86,7 @@ TABLE = (
             "https://docs.pingidentity.com/pingfederate/latest/administrators_reference_guide/"
             "help_authorizationserversettingstasklet_oauthauthorizationserversettingsstate.html"
         ),
-        read=("how", "reuse", "grace", "life"),
+        read=("how", "rotation", "grace", "life"),
     ),
     Profile(
         "cloudentity",
@@ -97,7 +97,7 @@ TABLE = (
         reuse=Reuse.UNKNOWN,
         reach=Reach.GRANT,
         link="https://docs.secureauth.com/ciam/en/refresh-token.html",
-        read=("how",),
+        read=("how", "life"),
     ),
     Profile(
         "cognito",
@@ -118,6 +118,6 @@ TABLE = (
             "https://docs.aws.amazon.com/cognito/latest/developerguide/"
             "amazon-cognito-user-pools-using-the-refresh-token.html"
         ),
-        read=("how", "reuse", "grace", "life", "revocation"),
+        read=("how", "rotation", "reuse", "grace", "life", "revocation"),
     ),
 )

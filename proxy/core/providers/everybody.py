@@ -77,7 +77,7 @@ TABLE = (
             "https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/"
             "refreshing-user-access-tokens"
         ),
-        read=("how", "reuse", "grace", "words", "life", "revocation"),
+        read=("how", "rotation", "reuse", "grace", "words", "life", "revocation"),
     ),
     Profile(
         "github-oauth-app",
@@ -121,6 +121,6 @@ TABLE = (
         reach=Reach.TOKEN,
         open_issuers=("https://gitlab.com",),
         link="https://docs.gitlab.com/api/oauth2/",
-        read=("how", "reuse", "words", "claims", "life"),
+        read=("how", "rotation", "reuse", "words", "claims", "life"),
     ),
 )

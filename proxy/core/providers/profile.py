@@ -206,8 +206,8 @@ class Profile:
         own_logout: used where no `end_session_endpoint` is announced; None = there is none.
         link: the provider's page on refresh tokens.
         read: which facts were read in the provider's own pages or source; the others are common
-            knowledge that nobody has checked here: "how", "reuse", "grace", "words", "claims",
-            "logout", "revocation", "life".
+            knowledge that nobody has checked here: "how", "rotation", "reuse", "grace", "words",
+            "claims", "logout", "revocation", "life".
     """
 
     name: str

@@ -31,7 +31,7 @@ TABLE = (
         reach=Reach.SESSION,
         revocation=Revocation.LOGOUT,
         link="https://www.keycloak.org/docs/latest/server_admin/#_timeouts",
-        read=("how", "reuse", "words", "life", "revocation"),
+        read=("how", "rotation", "reuse", "words", "life", "revocation"),
     ),
     Profile(
         "zitadel",
@@ -47,7 +47,7 @@ TABLE = (
         groups_claim="urn:zitadel:iam:org:project:roles",
         reach=Reach.SIGN_IN,
         link="https://help.zitadel.com/how-to-enable-and-receive-refresh-tokens",
-        read=("how", "reuse", "grace", "words", "life", "revocation"),
+        read=("how", "rotation", "reuse", "grace", "words", "life", "revocation"),
     ),
     Profile(
         "dex",
@@ -68,7 +68,7 @@ TABLE = (
         username_claims=("preferred_username", "name"),
         reach=Reach.GRANT,
         link="https://dexidp.io/docs/configuration/tokens/",
-        read=("how", "reuse", "grace", "words", "life"),
+        read=("how", "rotation", "reuse", "grace", "words", "life"),
     ),
     Profile(
         "authentik",
@@ -83,7 +83,7 @@ TABLE = (
         new_id_token=True,
         reach=Reach.TOKEN,
         link="https://docs.goauthentik.io/add-secure-apps/providers/oauth2/",
-        read=("how", "reuse", "grace", "words"),
+        read=("how", "rotation", "reuse", "grace", "words"),
     ),
     Profile(
         "authelia",

@@ -16,7 +16,7 @@ from proxy.core.session import OutcomeKind, Tokens
 from proxy.core.token_reply import RawReply, Refused, judge
 from proxy.errors import OPUnavailable
 
-FACTS = {"how", "reuse", "grace", "words", "claims", "logout", "revocation", "life"}
+FACTS = {"how", "rotation", "reuse", "grace", "words", "claims", "logout", "revocation", "life"}
 TENANT = "72f988bf-86f1-41af-91ab-2d7cd011db47"
 
 
