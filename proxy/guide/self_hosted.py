@@ -152,8 +152,8 @@ TABLE = (
         life="Access and refresh token validity of the provider.",
         expect=(
             "No `scope` is sent with a refresh: without offline_access in it authentik refuses.",
-            "It asks for consent wherever offline_access is asked for, and drops that scope without a word where "
-            "the mapping is not selected.",
+            "It asks for consent wherever offline_access is asked for, and drops that scope without a word "
+            "where the mapping is not selected.",
         ),
         hits=(
             (
