@@ -116,7 +116,7 @@ class Pool:
             task = asyncio.get_running_loop().create_task(self._open(waiter))
             self._opening[task] = waiter
             task.add_done_callback(self._opened)
-        elif fresh:  # it waited its turn before
+        elif fresh:  # for the place that the dead connection leaves, in the loop's next turn
             self._waiting.appendleft((waiter, self.now + self._timeouts.queue_s))
         elif len(self._waiting) >= self._max_waiting:
             self.counters.crowded += 1

@@ -106,7 +106,6 @@ class Upstream(asyncio.Protocol):
         self.tunnel = None
         if not self.lost:
             self.transport.abort()
-            self._pool.gone(self)  # now, not in the loop's next turn: a retry may need the place
 
     def let_finish(self) -> None:
         """Send what is left of a request that was answered already, and close."""
