@@ -36,7 +36,7 @@ def full(people: int) -> list[Round]:
         Round("1 MiB bodies", lambda each: bodies.small(each, 2), 3),
         Round("100 MiB bodies", bodies.large, 3),
         Round("WebSocket echoes", lambda each: websocket.turn(each, 1.5), 3),
-        Round("latency", lambda each: latency.turn(each, 4.0), 5, direct=True),
+        Round("latency", lambda each: latency.turn(each, 3.0), 3, direct=True),
         Round("idle connections", lambda each: idle.turn(each, 2_000), 1),
         Round("sessions", lambda each: memory.seen(each, people), 1),
         Round("starts", start.turn, 3),

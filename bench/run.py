@@ -107,6 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="ours beside nginx, within three minutes")
     parser.add_argument("--only", default="", help=f"names, separated by commas: {', '.join(PEERS)}")
     parser.add_argument("--people", type=int, default=10_000, help="who sign in to each, for the memory")
+    parser.add_argument("--measure", default="", help="only turns whose name holds this, e.g. sessions")
     parser.add_argument("--out", default="build/bench", help="directory of the results")
     options = parser.parse_args(arguments)
     names = [name for name in options.only.split(",") if name] or (QUICK if options.quick else list(PEERS))
@@ -117,7 +118,8 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="nightporter-bench-") as home, stage(Path(home)) as made:
         run = Run(made, names)
         for each in plan.quick() if options.quick else plan.full(options.people):
-            run.round(each)
+            if options.measure in each.name:
+                run.round(each)
     top = heading(time.monotonic() - began)
     text, broken = top + "\n", []
     if "nginx" in run.found:

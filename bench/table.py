@@ -21,6 +21,7 @@ _REST = (
     ("p99 ms", "p99_ms", "{:.2f}"),
     ("KiB per idle connection", "idle_kib", "{:.1f}"),
     ("start ms", "start_ms", "{:,.0f}"),
+    ("CPU ms of a start", "start_cpu_ms", "{:,.0f}"),
     ("MiB at rest", "rest_mib", "{:.0f}"),
     ("MiB after the sessions", "seen_mib", "{:.0f}"),
 )

@@ -7,12 +7,13 @@ import time
 
 from bench.answer import take
 from bench.contestant import Contestant
+from bench.machine import cpu_s
 
 LIMIT_S = 60.0
 
 
 def turn(each: Contestant) -> dict[str, float]:
-    """Milliseconds, of processes that are ended and started again."""
+    """Milliseconds that pass, and of CPU, of processes that are ended and started again."""
     for process in each.processes:
         process.stop()
     begin = time.monotonic()
@@ -21,7 +22,8 @@ def turn(each: Contestant) -> dict[str, float]:
     while not _served(each):
         assert time.monotonic() < begin + LIMIT_S, f"{each.name} does not serve"
         time.sleep(0.002)
-    return {"start_ms": (time.monotonic() - begin) * 1e3}
+    took_s = time.monotonic() - begin
+    return {"start_ms": took_s * 1e3, "start_cpu_ms": cpu_s(*each.pids) * 1e3}
 
 
 def _served(each: Contestant) -> bool:

@@ -21,6 +21,7 @@ from typing import Protocol
 from proxy.core.gate import Answer, Forward
 
 _TARGET = re.compile(rb"/[!\"$-~]*")  # visible ASCII without "#" (RFC 9110 §4.2.5)
+_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,64}\])(?::[0-9]{1,5})?")
 _CODES = {302: 401, 303: 401}
@@ -55,6 +56,12 @@ address, or a browser that got there, has not said this, and is refused instead 
 def source_names(engine: Engine) -> frozenset[bytes]:
     """The fields that `original` looks at, for the policy by which the engine's heads are read."""
     return frozenset((_SOCKET, *_SOURCES.get(engine, ()))) - {b"host"}
+
+
+def varying_source(engine: Engine) -> bytes:
+    """The one of `source_names` that holds the target; b"" for Envoy."""
+    names = _SOURCES.get(engine)
+    return names[1] if names is not None else b""
 
 
 class Question(Protocol):
@@ -125,9 +132,16 @@ def original(engine: Engine, question: Question) -> Original | None:
             return None
         return Original(question, question.method, target, question.host, socket)
     method, target = said.get(names[0], b""), said.get(names[1], b"")
-    # A Host of its own there can be only one of, or the request would have been refused.
-    host = question.host if names[2] == b"host" else said.get(names[2], b"")
-    if doubled or not (_METHOD.fullmatch(method) and _TARGET.fullmatch(target) and _HOST.fullmatch(host)):
+    if names[2] == b"host":
+        # One only, and a plain one, or the request would have been refused.
+        host = question.host
+        plain = bool(host) and not host.endswith(b":")
+    else:
+        host = said.get(names[2], b"")
+        plain = _HOST.fullmatch(host) is not None
+    if doubled or not plain or not _TARGET.fullmatch(target):
+        return None
+    if method not in _METHODS and not _METHOD.fullmatch(method):
         return None
     return Original(question, method, target, host, socket)
 

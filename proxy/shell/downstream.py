@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from proxy.core.gate import Answer, Forward, Pages, Verdict
 from proxy.errors import BadRequest, ProxyError, UpstreamError
+from proxy.shell.answering import answer_bytes
 from proxy.shell.client import (
     BUSY,
     DECIDING,
@@ -126,6 +127,8 @@ class Downstream(Client):
             verdict = site.admit(head, self.peer)
             if verdict.__class__ is Forward:
                 self._forward(head, cast(Forward, verdict))
+            elif verdict.__class__ is Answer and cast(Answer, verdict).ready:
+                self._tell(head, cast(Answer, verdict))
             else:
                 self._carry_out(head, verdict)
         except Exception as error:
@@ -165,6 +168,16 @@ class Downstream(Client):
             if head.has_body:
                 self.valve.shut(AUTH)
             self._task = asyncio.get_running_loop().create_task(self._decide(head, verdict))
+
+    def _tell(self, head: RequestHead, answer: Answer) -> None:
+        """Answer an engine's question; most are alike and come on connections that go on."""
+        site = self.site
+        if head.has_body or head.version == 0 or not head.keep_alive or site.draining or self.half_closed:
+            self._carry_out(head, answer)
+            return
+        self.transport.write(answer_bytes(answer, head.request_id, site.date(), False, False, False))
+        self._report(answer.status, None, "", answer.decision)
+        self._advance()
 
     async def _decide(self, head: RequestHead, waiting: Awaitable[Verdict]) -> None:
         failure: BaseException | None = None

@@ -133,6 +133,11 @@ class Lines:
         return _PASSED if kind == PASS else self._judge(kind, value.strip(b" \t"), line)
 
 
+def legal_value(value: bytes) -> bool:
+    """Whether a field value holds only what one may (RFC 9110 §5.5)."""
+    return not value.translate(None, _IN_VALUE)
+
+
 def connection_options(field: Field) -> None:
     """Read a `Connection` value into bits and nominated names (RFC 9110 §7.6.1)."""
     names: list[bytes] = []

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.forward_auth import Answers, Engine, Original, original, source_names
+from proxy.core.forward_auth import Answers, Engine, Original, original, source_names, varying_source
 from proxy.core.gate import Answer, Forward
 from proxy.core.headers import HeaderPolicy
+from proxy.errors import ProxyError
 from proxy.wire.head import RequestHeads
 from tests.unit.wire.reading import NAMES as COOKIES
 from tests.unit.wire.reading import Requests
@@ -181,3 +182,36 @@ def test_a_refusal_in_words_that_the_engine_passes_on(
     fields = [(b"Location", b"/oauth2/login")] if status == 302 else []
     answer = Answers(engine, NAMES).refused(Answer(status, fields, b"body", "denied"), HOME)
     assert (answer.status, answer.headers, answer.decision) == (expected, more, "denied")
+
+
+@pytest.mark.parametrize("engine", GOOD)
+def test_a_head_that_is_known_but_for_the_target_is_read_as_if_it_were_new(engine: Engine) -> None:
+    """Targets change from question to question; what they may be, and how often, does not."""
+    policy = HeaderPolicy([COOKIES], sources=source_names(engine), varies=varying_source(engine))
+    name = varying_source(engine)
+    rest = [line for line in GOOD[engine].splitlines(keepends=True) if name not in line.lower()]
+    fields = b"".join(rest) + b"Cookie: x=1; __Host-np=s\r\nAccept: b\r\n"
+    targets = [b"/1", b"/2?q", b"/3#x", b"http://evil/", b"/4\x00", b"/5\xff", b"", b"/6 7", b"/8"]
+    blocks = [fields + name + b": " + target + b"\r\n" for target in targets]
+    blocks += [
+        fields + name + b": /9\r\n" + name.upper() + b": /10\r\n",
+        fields,
+        name + b": /11\r\n" + fields,
+    ]
+    blocks += [fields + name + b": /12\r\nConnection: close\r\n", fields + name.title() + b": /13\r\n"]
+    known = RequestHeads(policy)
+    for _ in range(3):
+        for block in blocks:
+            raw = b"GET / HTTP/1.1\r\nHost: engine\r\n" + block.removesuffix(b"\r\n")
+            assert _read(engine, known, raw) == _read(engine, RequestHeads(policy), raw), raw
+
+
+def _read(engine: Engine, heads: RequestHeads, raw: bytes) -> object:
+    try:
+        head = heads.read(raw)
+    except ProxyError as error:
+        return error.status
+    asked = original(engine, head)
+    told = _told(asked) if asked is not None else None
+    names = (b"accept", b"cookie", varying_source(engine))
+    return told, head.passed, head.cookie_line, head.keep_alive, [head.get_all(name) for name in names]
