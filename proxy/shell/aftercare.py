@@ -21,6 +21,7 @@ from proxy.core.timing import backoff_s
 from proxy.errors import CookieError, IdTokenRejected, OPUnavailable, ProxyError, StoreUnavailable
 from proxy.shell.background import Background
 from proxy.shell.blobs import open_identity, seal_identity
+from proxy.shell.giving_back import give_back
 from proxy.shell.renewal import Subject
 from proxy.shell.sessions import Sessions
 from proxy.shell.store.contract import Store
@@ -51,7 +52,7 @@ class Verifier(Protocol):
 
     async def groups(self, access_token: str) -> list[str]: ...
 
-    async def revoke(self, token: str, hint: str) -> bool: ...
+    async def revoke(self, token: str, hint: str) -> bool | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,7 @@ class Aftercare:
         self._sessions.refused_in_store(subject.key)
         back = self._rules.given_back(tokens)
         if back is not None:
-            await self._op.revoke(*back)
+            await give_back(self._op, *back)
 
     def _adopt(self, subject: Subject, record: Record) -> None:
         session = self._sessions.cached(subject.key)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
 from proxy.core.logout import given_back, may_revoke
@@ -26,6 +27,9 @@ log = logging.getLogger("nightporter.session")
 AT_ONCE = 4
 """Revocations at a time: signing everybody out must not become a storm at the OP."""
 
+PAUSES_S = (1.0, 5.0, 30.0)
+"""Between the tries of one revocation. RFC 7009 §2.2.1: 503 means to try again later."""
+
 REMEMBERED = 4096
 """Sessions whose tokens were given back: their cookies may go on asking."""
 
@@ -33,7 +37,29 @@ REMEMBERED = 4096
 class Revoker(Protocol):
     """The part of the OP client that this uses."""
 
-    async def revoke(self, token: str, hint: str) -> bool: ...
+    async def revoke(self, token: str, hint: str) -> bool | None: ...
+
+
+async def give_back(
+    op: Revoker, token: str, hint: str, *, places: AbstractAsyncContextManager[object] | None = None
+) -> None:
+    """Give a token back at the OP, behind the request; a few times if the OP cannot take it just now.
+
+    Each failure is logged. After the last the token ages out: nobody holds it any more.
+
+    Args:
+        places: held during each try, not between them.
+    """
+    for pause_s in (*PAUSES_S, None):
+        try:
+            async with places or nullcontext():
+                taken = await op.revoke(token, hint)
+        except ProxyError as error:
+            log.warning("revocation_failed", extra={"detail": error.detail})
+            taken = False
+        if taken is not False or pause_s is None:
+            return
+        await asyncio.sleep(pause_s)
 
 
 class GivingBack:
@@ -88,7 +114,4 @@ class GivingBack:
             # the OP is over where the OP itself said so.
             if back is None or not may_revoke(profile.reach, ends_at_op=session.gone == Ended.PROVIDER):
                 return
-            try:
-                await op.revoke(*back)
-            except ProxyError as error:
-                log.warning("revocation_failed", extra={"session": session.key[:12], "detail": error.detail})
+        await give_back(op, *back, places=self._places)

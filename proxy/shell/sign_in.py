@@ -38,6 +38,7 @@ from proxy.errors import (
     StoreUnavailable,
 )
 from proxy.shell.desk import Desk, Visit
+from proxy.shell.giving_back import give_back
 from proxy.shell.pages import Link, Page
 from proxy.shell.sessions import OpenSession
 
@@ -434,7 +435,7 @@ def _discard(desk: Desk, tokens: Tokens) -> None:
     """Tokens that nobody will use are revoked, where that reaches nothing but them."""
     back = given_back(desk.profile, tokens)
     if back is not None and may_revoke(desk.profile.reach, ends_at_op=False):
-        desk.background.spawn("revoke", desk.op.revoke(*back))
+        desk.background.spawn("revoke", give_back(desk.op, *back))
 
 
 def _remedy(profile: Profile) -> str:

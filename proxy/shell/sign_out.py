@@ -21,6 +21,7 @@ from proxy.core.seal import random_id
 from proxy.core.session import Ended
 from proxy.errors import ProxyError, StoreUnavailable
 from proxy.shell.desk import Desk, Visit
+from proxy.shell.giving_back import give_back
 from proxy.shell.pages import Link, Page
 from proxy.shell.sessions import OpenSession
 
@@ -230,7 +231,7 @@ def _revoke(desk: Desk, session: OpenSession, *, at_op: bool) -> None:
     """
     back = given_back(desk.profile, session.tokens)
     if back is not None and may_revoke(desk.profile.reach, ends_at_op=at_op):
-        desk.background.spawn("revoke", desk.op.revoke(*back))
+        desk.background.spawn("revoke", give_back(desk.op, *back))
 
 
 async def logged_out(visit: Visit) -> Response:

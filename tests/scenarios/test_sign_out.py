@@ -74,6 +74,15 @@ def test_h9_a_sign_out_succeeds_whatever_the_ops_revocation_does(tmp_path: Path,
         assert ada.get("/a").status == 401
 
 
+def test_h9_a_revocation_that_the_op_cannot_take_is_tried_again(shared: House) -> None:
+    ada, revoked = shared.somebody(), len(shared.op.revoked)
+    tried = shared.op.hits.get("revoke", 0)
+    shared.op.script_next(Script(process=False, status=503, body=""), "revoke")
+    assert ada.post("/oauth2/logout").json["signed_out"] is True
+    until(lambda: len(shared.op.revoked) > revoked)
+    assert shared.op.hits["revoke"] == tried + 2
+
+
 def test_h10_without_an_id_token_hint_the_sign_out_goes_on_with_the_client_id(tmp_path: Path) -> None:
     with House(tmp_path) as house:
         ada = house.somebody()

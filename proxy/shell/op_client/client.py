@@ -304,8 +304,11 @@ class OPClient:
             url = urlunsplit((scheme, host, parts.path, "", ""))
         return await groups_by_graph(self._http, url, access_token)
 
-    async def revoke(self, token: str, hint: str) -> bool:
-        """Give a token back in the provider's way, best effort; whether the OP took it.
+    async def revoke(self, token: str, hint: str) -> bool | None:
+        """Give a token back in the provider's way, once; whether the OP took it.
+
+        Returns:
+            None where trying again is of no use: there is no way, or the OP refuses.
 
         Args:
             token: the refresh token (the access token where the API deletes tokens).
@@ -317,10 +320,12 @@ class OPClient:
             log.warning("revocation_failed", extra={"detail": error.detail or error.message})
             return False
         if reply is None:
-            return False
+            return None
         # GitHub and Keycloak answer 204. GitHub's 422 and 404 say that the token is no more.
         if reply.status not in (200, 204, 404, 422):
             log.warning("revocation_failed", extra={"detail": f"the OP answered {reply.status}"})
+        if 400 <= reply.status < 500 and reply.status not in (408, 429):
+            return None
         return reply.status in (200, 204)
 
     async def _given_back(self, token: str, hint: str, metadata: Metadata) -> RawReply | None:
