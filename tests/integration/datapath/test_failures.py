@@ -594,8 +594,13 @@ def test_requests_wait_for_a_connection_and_too_many_are_a_503() -> None:
             await h.until(lambda: len(h.server.site.connections) == 2)
             clients[2].send(get(b"/6"))
             await h.until(lambda: len(h.door.heads) == 7)
+            # What is sent again, because its kept connection died, has waited its turn before.
             app.close()
-            assert (await (await h.app()).head()).startswith(b"GET /6 ")
+            fresh = await h.app()
+            assert (await fresh.head()).startswith(b"GET /3 ")
+            fresh.send(ok(b"3"))
+            assert (await clients[0].answer())[2] == b"3"
+            assert (await fresh.head()).startswith(b"GET /6 ")
 
     run(body)
 
