@@ -117,7 +117,15 @@ def algorithms(document: Document, jwks: Document, profile: Profile) -> Iterator
 
 
 def abilities(document: Document, profile: Profile) -> Iterator[Finding]:
-    """PKCE, grants, issuer identification."""
+    """Response types, PKCE, grants."""
+    types = _words(document, "response_types_supported")
+    if types and "code" not in types:
+        yield fail(
+            "op.response_types",
+            f"it announces the response types {', '.join(types)}, and no code",
+            "Sign-ins use the authorization code flow only.",
+            "Allow the authorization code flow at the provider and for this client.",
+        )
     methods = document.get("code_challenge_methods_supported")
     if isinstance(methods, list) and methods and "S256" not in methods:
         yield fail(
@@ -139,6 +147,20 @@ def abilities(document: Document, profile: Profile) -> Iterator[Finding]:
         )
     elif profile.offline is not Offline.NEVER:
         yield ok("op.grants", "the refresh grant is offered" if grants else "grants are not announced")
+
+
+def names_itself(document: Document, *, several: bool) -> Finding:
+    """Whether answers to a sign-in say which provider they come from (RFC 9207, against mix-up)."""
+    if document.get("authorization_response_iss_parameter_supported") is True:
+        return ok("op.iss", "its answers name their issuer (RFC 9207)")
+    if several:
+        return warn(
+            "op.iss",
+            "its answers do not name their issuer (RFC 9207)",
+            "Beside other providers that would tell a mixed-up answer; each callback address does it, too.",
+            "Switch it on if the provider can; else nothing.",
+        )
+    return ok("op.iss", "its answers do not name their issuer; it is the only provider here")
 
 
 def client_auth(document: Document, method: str, profile: Profile) -> Finding:

@@ -8,11 +8,12 @@ machine and free, we listen there ourselves.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from proxy.config import Settings
@@ -192,6 +193,7 @@ class LoginCheck:
         elif issued.expires_in_s is not None:
             kind = " (as a text)" if isinstance(body.get("expires_in"), str) else ""
             found.append(ok("login.expires_in", f"the access token lives {issued.expires_in_s:.0f} s{kind}"))
+        found.append(ok("login.access_token", kind_of(issued.access_token)))
         idle = body.get("refresh_expires_in", body.get("refresh_token_expires_in"))
         if isinstance(idle, (int, float)) and 0 < idle < life:
             found.append(
@@ -461,6 +463,21 @@ class LoginCheck:
                 "Report it to the provider.",
             )
         )
+
+
+def kind_of(access_token: str) -> str:
+    """What an app could make of the access token; it is looked at, not believed."""
+    try:
+        middle = access_token.split(".")[1] if access_token.count(".") == 2 else ""
+        claims: object = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
+    except (ValueError, RecursionError):
+        claims = None
+    if not isinstance(claims, dict):
+        return "it is opaque: an app that gets it must ask the provider about it"
+    said = cast("dict[str, Any]", claims).get("aud")
+    names = [said] if isinstance(said, str) else cast("list[object]", said) if isinstance(said, list) else []
+    audience = ", ".join(str(name)[:80] for name in names) or "nobody in particular"
+    return f"it is a JWT for {audience}"
 
 
 async def pause(seconds: float) -> None:

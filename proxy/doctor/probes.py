@@ -137,6 +137,8 @@ class Probes:
                 yield finding, None
         for finding in documents.abilities(document, profile):
             yield finding, None
+        several = bool(self._settings.providers)
+        yield documents.names_itself(document, several=several), None
         yield documents.client_auth(document, method_of(self._config, metadata), profile), None
         for finding in documents.asked_for(document, self._settings, profile):
             yield finding, None

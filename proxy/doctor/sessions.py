@@ -43,7 +43,8 @@ def judged(tallies: Sequence[Tally], settings: Settings) -> Finding:
     without = [tally for tally in tallies if not tally.refreshable and tally.provider not in never]
     count = sum(tally.count for tally in without)
     if not count:
-        return ok(CHECK, f"{total} live sessions, none of which lacks a refresh token")
+        none = "no live session"
+        return ok(CHECK, f"{total} live sessions, none of which lacks a refresh token" if total else none)
     epochs = wiring.epochs(settings)
     now = [tally for tally in without if tally.config in epochs]
     what = f"{count} of {total} live sessions have no refresh token"

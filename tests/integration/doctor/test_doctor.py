@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import subprocess
@@ -18,7 +19,8 @@ import pytest
 from proxy import wiring
 from proxy.config import Loaded, Op, Refresh, Secret, Settings
 from proxy.core.answers import Tally
-from proxy.doctor import sessions
+from proxy.doctor import documents, sessions
+from proxy.doctor.login import kind_of
 from proxy.doctor.report import Level, Report
 from proxy.doctor.run import examine
 from tests.integration.providers.house import settings_for
@@ -95,6 +97,7 @@ def test_a_sound_provider_is_found_sound(op: CheckedOP) -> None:
         "op.secret",
         "op.redirect_uri",
         "login.refresh",
+        "login.access_token",
         "login.groups",
     ):
         assert found(report, check)[0] is Level.OK
@@ -134,6 +137,10 @@ def _plain_pkce(op: CheckedOP) -> None:
 
 def _no_refresh_grant(op: CheckedOP) -> None:
     op.discovery = {"grant_types_supported": ["authorization_code"]}
+
+
+def _no_code_flow(op: CheckedOP) -> None:
+    op.discovery = {"response_types_supported": ["id_token", "id_token token"]}
 
 
 def _auth_method(op: CheckedOP) -> None:
@@ -223,6 +230,7 @@ def _far_clock(op: CheckedOP) -> None:
         (_symmetric, "op.algorithms", Level.FAIL, "HS256 only"),
         (_plain_pkce, "op.pkce", Level.FAIL, "without S256"),
         (_no_refresh_grant, "op.grants", Level.WARN, "no refresh_token"),
+        (_no_code_flow, "op.response_types", Level.FAIL, "and no code"),
         (_auth_method, "op.client_auth", Level.WARN, "announced is private_key_jwt"),
         (_no_scope, "config.scopes", Level.WARN, "offline_access"),
         (_no_logout, "op.logout", Level.WARN, "no logout endpoint"),
@@ -317,6 +325,28 @@ def test_of_two_secrets_each_is_looked_at(
         assert (got, says in what) == (level, True), what
         assert bool(remedy) is (level is not Level.OK)
     assert {each.check for each in report.findings if "secret" in each.check} == set(found_there)
+
+
+def test_an_answer_that_names_no_issuer_matters_beside_other_providers() -> None:
+    assert documents.names_itself({}, several=True).level is Level.WARN
+    assert documents.names_itself({}, several=False).level is Level.OK
+    named = {"authorization_response_iss_parameter_supported": True}
+    assert "name their issuer" in documents.names_itself(named, several=True).what
+
+
+@pytest.mark.parametrize(
+    ("claims", "says"),
+    [
+        (None, "opaque"),
+        ({"aud": "api"}, "a JWT for api"),
+        ({"aud": ["a", "b"]}, "a JWT for a, b"),
+        ({}, "a JWT for nobody in particular"),
+        ([], "opaque"),
+    ],
+)
+def test_what_an_app_could_make_of_an_access_token(claims: object, says: str) -> None:
+    middle = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
+    assert says in kind_of("opaque.token" if claims is None else f"h.{middle}.s")
 
 
 def test_an_op_that_is_away_is_one_finding_not_ten(op: CheckedOP) -> None:
