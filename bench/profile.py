@@ -31,6 +31,7 @@ from proxy.core.session import Identity, Tokens
 from proxy.shell.done import Done
 from proxy.shell.downstream import Downstream
 from proxy.shell.server import Server
+from proxy.shell.serving import Serving
 from proxy.shell.telemetry import Telemetry
 from proxy.wire.head import RequestHead
 from proxy.wire.rewrite import request_bytes, response_bytes
@@ -94,7 +95,7 @@ async def parts() -> tuple[Parts, bytes]:
     now = joined.base.time.now()
     tokens = Tokens("at", "rt", "", "openid", now, now + 36_000, "http://127.0.0.1:1", "bench")
     who = Identity("http://127.0.0.1:1", "ada", email="ada@example.com", groups=("staff",), groups_at=now)
-    line = await joined.sessions.create(joined.origins.main, tokens, who, provider="generic", replaces=None)
+    line = await joined.register.begin(joined.origins.main, tokens, who, provider="generic", replaces=None)
     return joined, line.partition(b";")[0]
 
 
@@ -117,7 +118,8 @@ async def stages(count: int) -> dict[str, float]:
     with open(os.devnull, "w") as nowhere:  # noqa: ASYNC230
         telemetry = Telemetry(nowhere.write)
         server = Server(
-            joined.front, policy, upstreams=wiring.upstreams_of(settings, policy), on_done=telemetry.request
+            Serving(joined.front, policy, upstreams=wiring.upstreams_of(settings, policy)),
+            on_done=telemetry.request,
         )
         site = server.site
         assert site.upstreams is not None

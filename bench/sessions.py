@@ -23,9 +23,9 @@ from msgspec.structs import replace
 
 from bench.report import Report
 from proxy.config.redis_address import redis_address
+from proxy.core.blobs import open_tokens, seal_identity, seal_tokens
 from proxy.core.seal import SessionSeal, new_ticket, random_id
 from proxy.core.session import Identity, Record, Tokens, op_session_name, store_key, user_name
-from proxy.shell.blobs import open_tokens, seal_identity, seal_tokens
 from proxy.shell.store.redis.options import LinkOptions
 from proxy.shell.store.redis.steadfast import open_redis
 from tests.redis.servers import RedisServer, redis_server

@@ -4,7 +4,7 @@
 
     browser ──> Server(FrontDoor) ──> app            everything that is not ours
                   │  gate: session? renew? sign in?
-                  ├─> Sessions (cache) ──> Store     the sealed records
+                  ├─> Sessions, Register ──> Store   the sealed records
                   ├─> Keeper ──> SingleFlight ──> OPClient ──> OP
                   └─> pages (Starlette)              below the prefix
     probes  ──> Server(OperationsDoor)               livez, readyz, metrics
@@ -32,6 +32,7 @@ from proxy.core.providers import Profile
 from proxy.core.routes import Routes
 from proxy.core.seal import random_id
 from proxy.core.session import Tokens
+from proxy.core.session_policy import Served
 from proxy.shell.aftercare import Aftercare
 from proxy.shell.background import Background
 from proxy.shell.clock import StoreTime, SystemClock
@@ -39,9 +40,11 @@ from proxy.shell.door import FrontDoor
 from proxy.shell.giving_back import GivingBack
 from proxy.shell.journal import Journal
 from proxy.shell.keeper import Keeper
+from proxy.shell.kit import Kit
 from proxy.shell.op_client import OPClient, OPConfig
-from proxy.shell.renewal import Kit
-from proxy.shell.sessions import Served, Sessions
+from proxy.shell.register import Register
+from proxy.shell.session_rules import SessionRules
+from proxy.shell.sessions import Sessions
 from proxy.shell.single_flight import Hooks, SingleFlight
 from proxy.shell.store.contract import Store
 from proxy.shell.store.memory import MemoryStore
@@ -122,7 +125,8 @@ class Parts:
         base: outlives it.
         providers: the OPs by name.
         origins: ours, with the cookie keys.
-        sessions: the cache; outlives a configuration too, and so do the flights.
+        sessions: the open ones; they outlive a configuration too, and so do the flights.
+        register: begins and ends them.
         flights: renewals under way.
         keeper: joins the two.
         front: the door for browsers.
@@ -134,6 +138,7 @@ class Parts:
     providers: dict[str, Provider]
     origins: Origins
     sessions: Sessions
+    register: Register
     flights: SingleFlight
     keeper: Keeper
     front: FrontDoor
@@ -213,27 +218,22 @@ def join(settings: Settings, base: Base, before: Parts | None = None) -> Parts:
         ConfigError: found only now (a kept key file, a client key that cannot sign).
     """
     providers = providers_of(settings, base, before)
-    policy = wiring.refresh_policy(settings, next(iter(providers.values())).profile)
     origins = Origins(settings.public_urls, cookie_keys(settings))
     if before is not None:
         origins.seal_with(before.origins.sealing)  # until the other replicas know the new keys
     names = {each.key: each.name for each in providers.values()} if settings.providers else None
-    block = wiring.identity_headers(settings, names).block
-    limits = wiring.session_policy(settings, _served(providers, origins))
     front: FrontDoor
-
+    rules = SessionRules(
+        policy=wiring.session_policy(settings, _served(providers, origins)),
+        refresh=wiring.refresh_policy(settings, next(iter(providers.values())).profile),
+        block=wiring.identity_headers(settings, names).block,
+        dress=lambda session, forward: front.dress(session, forward),
+    )
     if before is not None:
-        sessions = before.sessions
+        sessions, register = before.sessions, before.register
     else:
-        sessions = Sessions(
-            store=base.store,
-            policy=limits,
-            refresh=policy,
-            block=block,
-            dress=lambda session, forward: front.dress(session, forward),
-            clock=base.clock,
-            time=base.time,
-        )
+        sessions = Sessions(store=base.store, rules=rules, clock=base.clock, time=base.time)
+        register = Register(base.store, sessions, base.time)
     keeper = Keeper(
         sessions=sessions,
         flights=lambda: flights,
@@ -282,6 +282,7 @@ def join(settings: Settings, base: Base, before: Parts | None = None) -> Parts:
         origins=origins,
         routes=Routes(settings.prefix, settings.public_paths),
         sessions=sessions,
+        register=register,
         keeper=keeper,
         clock=base.clock,
         time=base.time,
@@ -292,15 +293,9 @@ def join(settings: Settings, base: Base, before: Parts | None = None) -> Parts:
     )
     if before is not None:
         flights.reconfigure(kit, hooks, flying_by)
-        sessions.reconfigure(
-            policy=limits,
-            refresh=policy,
-            block=block,
-            dress=lambda session, forward: front.dress(session, forward),
-            origins={origin.url: origin for origin in origins.all},
-        )
+        sessions.reconfigure(rules, {origin.url: origin for origin in origins.all})
     streams = before.streams if before is not None else Streams(sessions, base.time, base.background)
-    return Parts(settings, base, providers, origins, sessions, flights, keeper, front, streams)
+    return Parts(settings, base, providers, origins, sessions, register, flights, keeper, front, streams)
 
 
 def pages(parts: Parts) -> ASGIApp:
@@ -317,6 +312,8 @@ def pages(parts: Parts) -> ASGIApp:
             settings=provider.several.settings,
             origins=parts.origins,
             sessions=parts.sessions,
+            register=parts.register,
+            now=parts.base.time.now,
             keeper=parts.keeper,
             store=base.store,
             op=provider.op,

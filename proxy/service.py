@@ -16,7 +16,6 @@ from proxy.config import Loaded, Settings
 from proxy.config.changes import NEEDS_RESTART, changed, kept
 from proxy.config.grammar import Address
 from proxy.config.keys import key_file
-from proxy.core.headers import Trusted
 from proxy.core.timing import backoff_s
 from proxy.errors import ConfigError, ProxyError, StoreUnavailable
 from proxy.shell import open_files
@@ -24,7 +23,7 @@ from proxy.shell.admin_door import AdminDoor, names_this_machine
 from proxy.shell.announcer import Announcer
 from proxy.shell.auth_door import AuthDoor, Engine
 from proxy.shell.crew import Crew, path_of
-from proxy.shell.health_door import Door, with_probes
+from proxy.shell.health_door import with_probes
 from proxy.shell.journal import Journal
 from proxy.shell.limits import Limits
 from proxy.shell.listening import bound
@@ -33,6 +32,7 @@ from proxy.shell.operations import OperationsDoor
 from proxy.shell.path_metrics import families
 from proxy.shell.pool import Upstreams
 from proxy.shell.server import Server
+from proxy.shell.serving import Door, Serving
 from proxy.shell.telemetry import set_up_logging
 from proxy.shell.watch import Watch
 from proxy.workers import Share, Supervisor
@@ -189,43 +189,35 @@ class Service:
         self._share = share
         self._ready = False
         settings, telemetry = parts.settings, parts.base.telemetry
-        policy = wiring.header_policy(settings)
         self._tls = wiring.load_tls(settings)
+        policy = wiring.header_policy(settings)
         upstreams = wiring.upstreams_of(settings, policy)
         limits = _limits(settings, upstreams)
         self._front = Server(
-            self._public_door(parts),
-            policy,
-            upstreams=upstreams,
+            wiring.public_serving(settings, self._public_door(parts), policy, upstreams, limits),
             tls=self._tls,
             pages=lambda: pages(self.parts),
-            limits=limits,
-            timeouts=wiring.timeouts_of(settings),
-            trusted=Trusted(settings.trusted_proxies),
             on_done=telemetry.request,
         )
         self._crew: Server | None = None
         door = self._operations_door(telemetry.scrape, self._front.let_go)
         if share is not None:
             crew = Crew(share.crew_dir, share.number, telemetry.scrape)
-            self._crew = Server(door, policy)
+            self._crew = Server(Serving(door, policy))
             door = self._operations_door(crew.scrape, lambda: self._all_let_go(crew))
-        self._operations = Server(door, policy)
+        self._operations = Server(Serving(door, policy))
         self._auth: Server | None = None
         if settings.forward_auth.listen:
             self._auth = Server(
-                self._auth_door(parts),
-                wiring.header_policy(settings, engine=Engine(settings.forward_auth.engine)),
-                limits=limits,
-                timeouts=wiring.timeouts_of(settings),
+                wiring.asked_serving(settings, self._auth_door(parts), limits),
                 on_done=telemetry.request,
             )
-        self._admin = Server(self._admin_door(), policy) if settings.admin_listen else None
+        self._admin = Server(Serving(self._admin_door(), policy)) if settings.admin_listen else None
         self._announcer = Announcer(
             parts.base.store,
             parts.base.replica,
             lambda: self.parts.origins,
-            parts.sessions.forget_spellings,
+            parts.sessions.cache.forget_spellings,
         )
         self._running: list[asyncio.Task[None]] = []
         telemetry.observed = lambda: {
@@ -245,7 +237,10 @@ class Service:
             "1 while changes made by other replicas are heard (else every request reads its session).",
             lambda: 1 if clock.monotonic() < store.coherence.until else 0,
         )
-        telemetry.gauges["nightporter_sessions_cached"] = ("Opened sessions.", lambda: len(parts.sessions))
+        telemetry.gauges["nightporter_sessions_cached"] = (
+            "Opened sessions.",
+            lambda: len(parts.sessions.cache),
+        )
         telemetry.gauges["nightporter_refreshes_running"] = ("Renewals now.", lambda: len(parts.flights))
 
     def _public_door(self, parts: Parts) -> Door:
@@ -347,23 +342,10 @@ class Service:
         if self._tls is not None:
             wiring.load_tls(settings, self._tls)
         self.parts = parts = join(settings, before.base, before)  # the last step that may refuse
-        self._front.reconfigure(
-            self._public_door(parts),
-            policy,
-            limits=limits,
-            timeouts=wiring.timeouts_of(settings),
-            upstreams=upstreams,
-            trusted=Trusted(settings.trusted_proxies),
-        )
+        door = self._public_door(parts)
+        self._front.reconfigure(wiring.public_serving(settings, door, policy, upstreams, limits))
         if self._auth is not None:
-            self._auth.reconfigure(
-                self._auth_door(parts),
-                wiring.header_policy(settings, engine=Engine(settings.forward_auth.engine)),
-                limits=limits,
-                timeouts=wiring.timeouts_of(settings),
-                upstreams=None,
-                trusted=Trusted(),
-            )
+            self._auth.reconfigure(wiring.asked_serving(settings, self._auth_door(parts), limits))
         kept = {id(provider.op) for provider in parts.providers.values()}
         for provider in before.providers.values():
             if id(provider.op) not in kept:

@@ -6,20 +6,24 @@ import hashlib
 import json
 import ssl
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from proxy.config import Settings, Several
 from proxy.config.grammar import Address, upstream_address, upstream_rule
 from proxy.config.redis_address import redis_address
 from proxy.core.cookies import names_for
 from proxy.core.forward_auth import Engine, source_names, varying_source
-from proxy.core.headers import HeaderPolicy
+from proxy.core.headers import HeaderPolicy, Trusted
 from proxy.core.identity import ClaimRules, claim, groups_elsewhere, refreshed_identity
 from proxy.core.identity_headers import IdentityHeaders
 from proxy.core.logout import given_back
 from proxy.core.providers import Profile, Reach, Reuse, profile_for
 from proxy.core.session import Identity
+from proxy.core.session_policy import Served, SessionPolicy
 from proxy.core.timing import RefreshPolicy
 from proxy.errors import ConfigError, Problem
 from proxy.shell.aftercare import IdentityRules
@@ -27,8 +31,10 @@ from proxy.shell.limits import Limits, Timeouts
 from proxy.shell.op_client import OPConfig
 from proxy.shell.pool import Pool, Upstreams
 from proxy.shell.server import make_pool
-from proxy.shell.sessions import Served, SessionPolicy
+from proxy.shell.serving import Door, Serving
 from proxy.shell.store.redis.options import LinkOptions
+
+Told = TypeVar("Told", Limits, Timeouts)
 
 _REACH = {"always": Reach.SIGN_IN, "with_op_session": Reach.SESSION, "never": Reach.GRANT}
 """What the setting `op.revoke` claims of the provider."""
@@ -213,32 +219,32 @@ def identity_rules(settings: Settings, claims: ClaimRules) -> IdentityRules:
 
 def limits_of(settings: Settings) -> Limits:
     """What connections may take."""
-    given = settings.limits
-    return Limits(
-        max_head_bytes=given.max_head_bytes,
-        max_fields=given.max_fields,
-        max_connections=given.max_connections,
-        pool_size=given.pool_size,
-        pool_queue=given.pool_queue,
-        page_body_bytes=given.page_body_bytes,
-        min_rate_bytes=given.min_rate_bytes,
-    )
+    return _with(Limits(), settings.limits)
 
 
 def timeouts_of(settings: Settings) -> Timeouts:
     """How long the data path waits for whom."""
-    given = settings.timeouts
-    return Timeouts(
-        head_s=given.head_s,
-        idle_s=given.idle_s,
-        body_idle_s=given.body_idle_s,
-        slow_s=given.slow_s,
-        connect_s=given.connect_s,
-        queue_s=given.queue_s,
-        upstream_idle_s=given.upstream_idle_s,
-        first_byte_s=given.first_byte_s,
-        tunnel_idle_s=given.tunnel_idle_s,
-    )
+    return _with(Timeouts(), settings.timeouts)
+
+
+def _with(defaults: Told, given: Struct) -> Told:
+    """The data path's defaults, and what the operator says of them: the same things have the same names."""
+    said = asdict(given)
+    return replace(defaults, **{each.name: said[each.name] for each in fields(defaults) if each.name in said})
+
+
+def public_serving(
+    settings: Settings, door: Door, policy: HeaderPolicy, upstreams: Upstreams | None, limits: Limits
+) -> Serving:
+    """How the public listener serves."""
+    trusted = Trusted(settings.trusted_proxies)
+    return Serving(door, policy, limits, timeouts_of(settings), upstreams, trusted)
+
+
+def asked_serving(settings: Settings, door: Door, limits: Limits) -> Serving:
+    """How the listener for forward auth serves: it only answers, and believes no peer."""
+    policy = header_policy(settings, engine=Engine(settings.forward_auth.engine))
+    return Serving(door, policy, limits, timeouts_of(settings))
 
 
 def upstreams_of(settings: Settings, policy: HeaderPolicy) -> Upstreams | None:

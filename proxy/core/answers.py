@@ -155,3 +155,13 @@ class Tally:
     config: str
     refreshable: bool
     count: int
+
+
+AcquireAnswer = Granted | Changed | Held | FailedLately | Gone
+"""What acquire answers."""
+
+CommitAnswer = Committed | Changed | Gone
+"""What commit answers."""
+
+CondemnAnswer = Condemned | Unresolved | Changed | Gone
+"""What condemn answers."""

@@ -14,10 +14,13 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.core.answers import (
+    AcquireAnswer,
     Ask,
     Changed,
     Commit,
+    CommitAnswer,
     Committed,
+    CondemnAnswer,
     Condemned,
     FailedLately,
     Gone,
@@ -100,9 +103,7 @@ def orphaned(row: Row) -> Row:
     return Row(replace(row.record, intents=intents), None, row.drop_at)
 
 
-def acquire(
-    row: Row | None, ask: Ask, now: float
-) -> tuple[Row | None, Granted | Changed | Held | FailedLately | Gone]:
+def acquire(row: Row | None, ask: Ask, now: float) -> tuple[Row | None, AcquireAnswer]:
     """Ask for the right to send the stored refresh token."""
     gone = _gone(row, now)
     if row is None or gone is not None:
@@ -132,7 +133,7 @@ def renew(row: Row | None, attempt: str, lease_s: float, now: float) -> tuple[Ro
     return Row(row.record, Lease(attempt, now + lease_s), row.drop_at), True
 
 
-def commit(row: Row | None, write: Commit, now: float) -> tuple[Row | None, Committed | Changed | Gone]:
+def commit(row: Row | None, write: Commit, now: float) -> tuple[Row | None, CommitAnswer]:
     """Persist a reply, by compare-and-set on the consumed token and the acquired `gen`."""
     if row is None:
         return None, Gone(Ended.ABSENT, now)
@@ -173,7 +174,7 @@ def abandon(row: Row | None, attempt: str, outcome: Outcome | None, release: boo
 
 def condemn(
     row: Row | None, attempt: str, gen: str, outcome: Outcome, now: float
-) -> tuple[Row | None, Condemned | Unresolved | Changed | Gone]:
+) -> tuple[Row | None, CondemnAnswer]:
     """Mark the stored token dead, unless it is another or somebody may still bring its successor."""
     gone = _gone(row, now)
     if row is None or gone is not None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
-import contextlib
 import hashlib
 import json
 import sys
@@ -24,13 +23,13 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from proxy.demo.listening import run, takes_bind
 from proxy.demo.pages import STYLE, page
 
 TOKEN_HEADER = "x-forwarded-access-token"
@@ -298,22 +297,9 @@ def _event(note: Note) -> bytes:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m proxy.demo.app", description="The demo's sample app.")
     parser.add_argument("--port", type=int, default=8083)
-    parser.add_argument(
-        "--bind", default="127.0.0.1", metavar="ADDRESS", help="where to listen; in a container 0.0.0.0"
-    )
+    takes_bind(parser)
     options = parser.parse_args(argv)
-    config = uvicorn.Config(
-        SampleApp().asgi(),
-        host=options.bind,
-        port=options.port,
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=1,
-    )
-    with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run()
+    run(SampleApp().asgi(), bind=options.bind, port=options.port)
     return 0
 
 

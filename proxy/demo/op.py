@@ -13,24 +13,15 @@ client's secret comes in the environment variable ``DEMO_OP_CLIENT_SECRET``.
 from __future__ import annotations
 
 import argparse
-import base64
-import binascii
 import contextlib
-import hashlib
-import hmac
 import os
 import secrets
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
-import uvicorn
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import KeySet, RSAKey
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -40,47 +31,25 @@ from proxy.demo.grants import (
     MAX_KEPT,
     PRESETS,
     AuthorizationRequest,
-    Family,
     Grants,
     Ledger,
     Person,
     Refused,
     person_named,
 )
+from proxy.demo.listening import run, takes_bind
+from proxy.demo.op_requests import SCOPES, BadRequest, authorization_request, protocol_form, read_form, single
+from proxy.demo.op_tokens import Mint, claims_for
 from proxy.demo.pages import STYLE, page
+from proxy.demo.rp import Client
 
 CLIENT_ID = "nightporter-demo"
 ACCESS_LIFE_S = 20
-ID_LIFE_S = 300
-SCOPES = ("openid", "profile", "email", "offline_access")
-MAX_FORM_BYTES = 64 * 1024
 MAX_PENDING = 1_000
 PENDING_LIFE_S = 600.0
 COOKIE = "demo_op"
 
 _NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}  # RFC 6749 §5.1
-
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """The one RP that this OP knows.
-
-    Attributes:
-        origin: its public origin. The redirect URI below it is exact; a post-logout target may
-            be any page of the origin, because the demo should outlive a renamed page.
-    """
-
-    client_id: str
-    secret: str
-    origin: str
-
-    @property
-    def redirect_uri(self) -> str:
-        return self.origin + "/oauth2/callback"
-
-    def may_land_on(self, uri: str) -> bool:
-        """Whether a sign-out may end on this page."""
-        return uri == self.origin or uri.startswith(self.origin + "/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +59,6 @@ class _SignedIn:
     person: Person
     sid: str
     auth_time: int
-
-
-class _BadRequest(Exception):
-    """A request that must not be answered by a redirect; the text is ours and safe to show."""
 
 
 class DemoOP:
@@ -120,7 +85,7 @@ class DemoOP:
         self.ledger = Ledger()
         self._grants = Grants(self.ledger)
         self._clock = clock
-        self._key = RSAKey.generate_key(2048, parameters={"use": "sig", "alg": "RS256"}, auto_kid=True)
+        self._mint = Mint(issuer, client, life_s)
         self._pending: dict[str, tuple[AuthorizationRequest, float]] = {}
         self._sessions: dict[str, _SignedIn] = {}
         self._people = {person.sub: person for person in PRESETS.values()}
@@ -143,7 +108,7 @@ class DemoOP:
         ]
         return Starlette(
             routes=routes,
-            exception_handlers={_BadRequest: self._explain, Refused: _refuse},
+            exception_handlers={BadRequest: self._explain, Refused: _refuse},
             lifespan=self._lifespan,
         )
 
@@ -189,7 +154,7 @@ class DemoOP:
         )
 
     async def jwks(self, _: Request) -> Response:
-        return JSONResponse(KeySet([self._key]).as_dict(private=False))
+        return JSONResponse(self._mint.jwks())
 
     async def show_ledger(self, _: Request) -> Response:
         """What was counted so far, as JSON."""
@@ -211,17 +176,17 @@ class DemoOP:
 
     async def authorize(self, request: Request) -> Response:
         """OIDC Core §3.1.2: straight back with a code if this browser is signed in, else the page."""
-        params = _single(
-            await _form(request) if request.method == "POST" else request.query_params.multi_items()
+        params = single(
+            await read_form(request) if request.method == "POST" else request.query_params.multi_items()
         )
         # Before these two are known to be right, nothing may be redirected (RFC 6749 §4.1.2.1).
         if params.get("client_id") != self.client.client_id:
-            raise _BadRequest("The request names a client that this provider does not know.")
+            raise BadRequest("The request names a client that this provider does not know.")
         if params.get("redirect_uri") != self.client.redirect_uri:
-            raise _BadRequest("The request names a redirect URI that is not registered.")
+            raise BadRequest("The request names a redirect URI that is not registered.")
         self.ledger.authorizations += 1
         try:
-            wanted = _authorization_request(params)
+            wanted = authorization_request(params)
         except Refused as error:
             return self._back(params.get("state", ""), error=error.code, error_description=error.why)
         signed_in = self._signed_in(request)
@@ -257,10 +222,10 @@ class DemoOP:
 
     async def sign_in(self, request: Request) -> Response:
         """The login page's form: a preset person or any name."""
-        form = _single(await _form(request))
+        form = single(await read_form(request))
         wanted, until = self._pending.pop(form.get("ticket", ""), (None, 0.0))
         if wanted is None or self._clock() >= until:
-            raise _BadRequest("This sign-in page is too old. Go back to the app and start again.")
+            raise BadRequest("This sign-in page is too old. Go back to the app and start again.")
         person = PRESETS.get(form.get("person", "")) or person_named(form.get("name", ""))
         if person is None:
             return self._login_page(wanted, complaint="Choose somebody, or type a name of 1 to 40 letters.")
@@ -296,11 +261,11 @@ class DemoOP:
 
     async def token(self, request: Request) -> Response:
         """RFC 6749 §4.1.3 and §6."""
-        fields = await _form(request)
+        fields = await read_form(request)
         # Counted after the last await: whoever reads the ledger finds calls and their ends together.
         self.ledger.token_calls += 1
-        form = _protocol_form(fields)
-        self._authenticate(request, form)
+        form = protocol_form(fields)
+        self.client.authenticate(request.headers.get("authorization", ""), form)
         match form.get("grant_type"):
             case "authorization_code":
                 family = self._grants.redeem(
@@ -317,98 +282,26 @@ class DemoOP:
                 raise Refused("invalid_request", "grant_type is missing.")
             case _:
                 raise Refused("unsupported_grant_type", "Only authorization_code and refresh_token.")
-        return JSONResponse(self._tokens(family, nonce), headers=_NO_STORE)
-
-    def _tokens(self, family: Family, nonce: str) -> dict[str, Any]:
-        now = int(self._clock())
-        common = {"iss": self.issuer, "sub": family.person.sub, "iat": now, "sid": family.sid}
-        access_token = self._sign(
-            "at+jwt",  # RFC 9068 §2.1
-            {
-                **common,
-                "aud": self.client.origin,
-                "client_id": self.client.client_id,
-                "scope": " ".join(family.scope),
-                "exp": now + self.life_s,
-                "auth_time": family.auth_time,
-                "jti": secrets.token_urlsafe(12),
-            },
-        )
-        left_half = hashlib.sha256(access_token.encode()).digest()[:16]  # OIDC Core §3.1.3.6
-        claims = {
-            **common,
-            **_claims_for(family.person, family.scope),
-            "aud": self.client.client_id,
-            "exp": now + ID_LIFE_S,
-            "auth_time": family.auth_time,
-            "at_hash": base64.urlsafe_b64encode(left_half).rstrip(b"=").decode(),
-        }
-        if nonce:
-            claims["nonce"] = nonce
-        reply = {
-            "access_token": access_token,
-            "token_type": "Bearer",
-            "expires_in": self.life_s,
-            "scope": " ".join(family.scope),
-            "id_token": self._sign("JWT", claims),
-        }
-        if family.current:
-            reply["refresh_token"] = family.current
-        return reply
-
-    def _sign(self, kind: str, claims: dict[str, Any]) -> str:
-        return jwt.encode({"alg": "RS256", "typ": kind, "kid": self._key.kid}, claims, self._key)
-
-    def _authenticate(self, request: Request, form: Mapping[str, str]) -> None:
-        """client_secret_basic or client_secret_post, one of them (RFC 6749 §2.3.1).
-
-        Raises:
-            Refused: ``invalid_client`` or ``invalid_request``.
-        """
-        scheme, _, blob = request.headers.get("authorization", "").partition(" ")
-        if scheme:
-            if "client_secret" in form:
-                raise Refused("invalid_request", "Two ways of client authentication at once.")
-            try:
-                decoded = base64.b64decode(blob, validate=True).decode()
-            except (binascii.Error, UnicodeDecodeError):
-                decoded = ""
-            user, _, password = decoded.partition(":")
-            client_id, secret = unquote_plus(user), unquote_plus(password)
-            known = scheme.lower() == "basic"
-        else:
-            client_id, secret, known = form.get("client_id", ""), form.get("client_secret", ""), True
-        right = hmac.compare_digest(client_id.encode(), self.client.client_id.encode())
-        right &= hmac.compare_digest(secret.encode(), self.client.secret.encode())
-        if not (known and right):
-            raise Refused("invalid_client", "Client id or secret is wrong.", status=401)
+        return JSONResponse(self._mint.tokens(family, nonce, int(self._clock())), headers=_NO_STORE)
 
     async def userinfo(self, request: Request) -> Response:
         """OIDC Core §5.3, for a live access token of ours."""
         self.ledger.userinfo_calls += 1
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        try:
-            read = jwt.decode(token, self._key, algorithms=["RS256"])
-        except (JoseError, ValueError):
-            read = None
-        if (
-            scheme.lower() != "bearer"
-            or read is None
-            or read.header.get("typ") != "at+jwt"
-            or self._clock() >= read.claims["exp"]
-        ):
+        claims = self._mint.claims_of_access_token(token, self._clock())
+        if scheme.lower() != "bearer" or claims is None:
             challenge = 'Bearer error="invalid_token"'
             return JSONResponse({"error": "invalid_token"}, 401, headers={"www-authenticate": challenge})
-        person = self._people.get(str(read.claims["sub"]))
+        person = self._people.get(str(claims["sub"]))
         if person is None:
-            return JSONResponse({"sub": read.claims["sub"]}, headers=_NO_STORE)
-        scope = tuple(str(read.claims["scope"]).split())
-        return JSONResponse({"sub": person.sub, **_claims_for(person, scope)}, headers=_NO_STORE)
+            return JSONResponse({"sub": claims["sub"]}, headers=_NO_STORE)
+        scope = tuple(str(claims["scope"]).split())
+        return JSONResponse({"sub": person.sub, **claims_for(person, scope)}, headers=_NO_STORE)
 
     async def revoke(self, request: Request) -> Response:
         """RFC 7009; an access token is left to age out, it lives seconds."""
-        form = _protocol_form(await _form(request))
-        self._authenticate(request, form)
+        form = protocol_form(await read_form(request))
+        self.client.authenticate(request.headers.get("authorization", ""), form)
         self._grants.revoke(form.get("token", ""))
         return Response(status_code=200, headers=_NO_STORE)
 
@@ -416,14 +309,14 @@ class DemoOP:
 
     async def end_session(self, request: Request) -> Response:
         """RP-Initiated Logout 1.0 §2: at once with a fitting `id_token_hint`, else ask first."""
-        params = _single(
-            await _form(request) if request.method == "POST" else request.query_params.multi_items()
+        params = single(
+            await read_form(request) if request.method == "POST" else request.query_params.multi_items()
         )
-        hint = self._hinted(params.get("id_token_hint", ""))
+        hint = self._mint.claims_of_hint(params.get("id_token_hint", ""))
         target = params.get("post_logout_redirect_uri", "")
         client_known = hint is not None or params.get("client_id") == self.client.client_id
         if target and not (client_known and self.client.may_land_on(target)):
-            raise _BadRequest("The request names a page to return to that is not registered.")
+            raise BadRequest("The request names a page to return to that is not registered.")
         signed_in = self._signed_in(request)
         if signed_in is not None and (hint is None or hint.get("sid") != signed_in.sid):
             # Without the hint anybody's link could sign people out here.
@@ -432,7 +325,7 @@ class DemoOP:
 
     async def signed_out(self, request: Request) -> Response:
         """The confirmation page's form. The Lax cookie does not come along from other sites."""
-        await _form(request)
+        await read_form(request)
         return self._sign_out(request, "", "")
 
     def _sign_out(self, request: Request, target: str, state: str) -> Response:
@@ -447,97 +340,8 @@ class DemoOP:
         response.delete_cookie(COOKIE, path="/", httponly=True, samesite="lax")
         return response
 
-    def _hinted(self, id_token: str) -> dict[str, Any] | None:
-        """The claims of an ID token of ours, also an expired one (RP-Initiated Logout §4)."""
-        try:
-            read = jwt.decode(id_token, self._key, algorithms=["RS256"])
-        except (JoseError, ValueError):
-            return None
-        ours = read.claims.get("aud") == self.client.client_id and read.header.get("typ") == "JWT"
-        return dict(read.claims) if ours else None
-
     async def _explain(self, _: Request, error: Exception) -> Response:
         return page("op_error.html", status=400, why=str(error), client=self.client)
-
-
-def _authorization_request(params: Mapping[str, str]) -> AuthorizationRequest:
-    """Check what may be answered by an error at the redirect URI.
-
-    Raises:
-        Refused: with the codes of RFC 6749 §4.1.2.1 and OIDC Core §3.1.2.6.
-    """
-    if "request" in params:
-        raise Refused("request_not_supported", "Request objects are not supported.")
-    if "request_uri" in params:
-        raise Refused("request_uri_not_supported", "Request objects are not supported.")
-    if params.get("response_type") != "code":
-        raise Refused("unsupported_response_type", "Only response_type=code.")
-    if params.get("response_mode", "query") != "query":
-        raise Refused("invalid_request", "Only response_mode=query.")
-    scope = tuple(s for s in dict.fromkeys(params.get("scope", "").split()) if s in SCOPES)
-    if "openid" not in scope:
-        raise Refused("invalid_scope", "scope must contain openid.")
-    challenge = params.get("code_challenge", "")
-    if params.get("code_challenge_method") != "S256" or len(challenge) != 43:
-        raise Refused("invalid_request", "PKCE with S256 is required here.")
-    prompt = frozenset(params.get("prompt", "").split())
-    if "none" in prompt and len(prompt) > 1:
-        raise Refused("invalid_request", "prompt=none stands alone.")
-    max_age = params.get("max_age", "")
-    if max_age and not (max_age.isascii() and max_age.isdigit() and len(max_age) < 10):
-        raise Refused("invalid_request", "max_age must be a number of seconds.")
-    return AuthorizationRequest(
-        redirect_uri=params["redirect_uri"],
-        state=params.get("state", ""),
-        nonce=params.get("nonce", ""),
-        scope=scope,
-        code_challenge=challenge,
-        prompt=prompt,
-        max_age_s=int(max_age) if max_age else None,
-    )
-
-
-def _claims_for(person: Person, scope: Sequence[str]) -> dict[str, Any]:
-    """The claims that a scope stands for (OIDC Core §5.4)."""
-    claims: dict[str, Any] = {}
-    if "profile" in scope:
-        claims |= {
-            "name": person.name,
-            "preferred_username": person.preferred_username,
-            "groups": list(person.groups),
-        }
-    if "email" in scope:
-        claims |= {"email": person.email, "email_verified": True}
-    return claims
-
-
-async def _form(request: Request) -> list[tuple[str, str]]:
-    """The fields of a form, read by hand: Starlette's reader wants one more dependency."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_FORM_BYTES:
-            raise _BadRequest("The form is too large.")
-    try:
-        return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=50)
-    except ValueError:
-        raise _BadRequest("The form cannot be read.") from None
-
-
-def _single(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Parameters by name; one that comes twice is an error (RFC 6749 §3.1)."""
-    params = dict(pairs)
-    if len(params) != len(pairs):
-        raise _BadRequest("The request repeats a parameter.")
-    return params
-
-
-def _protocol_form(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """The same for endpoints that answer programs: JSON instead of a page (RFC 6749 §3.2)."""
-    try:
-        return _single(pairs)
-    except _BadRequest as error:
-        raise Refused("invalid_request", str(error)) from None
 
 
 async def _refuse(_: Request, error: Exception) -> Response:
@@ -554,9 +358,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--port", type=int, default=8082)
     parser.add_argument("--host", default="localhost", choices=["localhost", "127.0.0.1"])
-    parser.add_argument(
-        "--bind", default="127.0.0.1", metavar="ADDRESS", help="where to listen; in a container 0.0.0.0"
-    )
+    takes_bind(parser)
     parser.add_argument(
         "--issuer", default="", help="what it calls itself, where --host and --port do not say it"
     )
@@ -570,18 +372,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     client = Client(options.client_id, secret, options.client_origin.rstrip("/"))
     issuer = options.issuer.rstrip("/") or f"http://{options.host}:{options.port}"
     op = DemoOP(issuer, client, life_s=options.life_s)
-    config = uvicorn.Config(
-        op.asgi(),
-        host=options.bind,
-        port=options.port,
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=1,
-    )
-    with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run()
+    run(op.asgi(), bind=options.bind, port=options.port)
     return 0
 
 

@@ -8,300 +8,25 @@ interface, live in a temporary directory and are ended by their process ids.
 from __future__ import annotations
 
 import argparse
-import base64
-import contextlib
-import errno
-import http.client
-import json
-import os
-import secrets
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from proxy.config.redis_address import is_redis
-from proxy.demo.op import ACCESS_LIFE_S, CLIENT_ID, SCOPES
+from proxy.demo.failed import DemoFailed
+from proxy.demo.house import House
+from proxy.demo.interrupts import Interrupted, Signals
+from proxy.demo.op import ACCESS_LIFE_S
+from proxy.demo.ports import PORT, choose_ports
 from proxy.demo.visitor import Lost
 from proxy.demo.walk import EXPIRIES, walk
 
-PORT = 8080
-READY_S = 30.0
-END_S = 10.0
 MIN_LIFE_S = 2
 TOLD = ("sign_ins", "refreshes", "invalid_grant", "sign_outs")
 """Counters of the OP that are worth a line when they change."""
-
-
-class DemoFailed(Exception):
-    """The demo cannot go on; the message is for the person who started it."""
-
-
-class _Interrupted(BaseException):
-    """Ctrl-C, SIGTERM or a closed terminal."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    front: int
-    operations: int
-    op: int
-    app: int
-    others: tuple[int, ...] = ()
-    """For two proxies behind a balancer: where each serves, then the second one's operations port."""
-
-
-@dataclass(slots=True)
-class Child:
-    """A process of ours and where it writes."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    def last_words(self, lines: int = 12) -> str:
-        text = self.log.read_text(errors="replace").rstrip()
-        return "\n".join("    " + line for line in text.splitlines()[-lines:])
-
-
-class House:
-    """The three processes, from start to end.
-
-    Args:
-        ports: where they listen.
-        life_s: life of an access token.
-        home: a directory of this run: the session store and the logs.
-        store: a Redis for two proxies behind a balancer; "" = one proxy on a file.
-    """
-
-    def __init__(self, ports: Ports, life_s: int, home: Path, store: str = "") -> None:
-        self._ports = ports
-        self._store = store
-        self._prefix = f"np-demo-{secrets.token_hex(4)}:"
-        self._cookie_key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
-        self._life_s = life_s
-        self._home = home
-        self._secret = secrets.token_urlsafe(32)
-        self._children: list[Child] = []
-        self.public_url = f"http://127.0.0.1:{ports.front}"
-        # Another *host* than the app's: cookies know no ports, and a provider is another site.
-        self.issuer = f"http://localhost:{ports.op}"
-
-    def start(self) -> None:
-        """Start everything and wait until it answers.
-
-        Raises:
-            DemoFailed: a child ended or did not become ready.
-        """
-        ports = self._ports
-        op = [
-            *(sys.executable, "-m", "proxy.demo.op", "--port", str(ports.op)),
-            *("--client-origin", self.public_url, "--life-s", str(self._life_s)),
-        ]
-        self._spawn("provider", op, {"DEMO_OP_CLIENT_SECRET": self._secret})
-        self._spawn("app", [sys.executable, "-m", "proxy.demo.app", "--port", str(ports.app)], {})
-        self._await_ready(ports.op, "/.well-known/openid-configuration")
-        self._await_ready(ports.app, "/healthz")
-        serve = [sys.executable, "-m", "proxy", "serve"]
-        if not self._store:
-            self._spawn("nightporter", serve, self.configuration())
-            self._await_ready(ports.operations, "/readyz")
-            return
-        one, other, operations = ports.others
-        self._spawn("nightporter-1", serve, self.configuration() | _listening(one, ports.operations))
-        self._spawn("nightporter-2", serve, self.configuration() | _listening(other, operations))
-        balancer = [sys.executable, "-m", "proxy.demo.balancer", "--port", str(ports.front)]
-        self._spawn("balancer", [*balancer, "--to", str(one), str(other)], {})
-        self._await_ready(ports.operations, "/readyz")
-        self._await_ready(operations, "/readyz")
-        if b'"store"' in (_fetch(ports.operations, "/readyz") or b""):
-            raise DemoFailed(f"Redis does not answer:\n{self._children[2].last_words(3)}")
-
-    def configuration(self) -> dict[str, str]:
-        """All that `nightporter serve` is told: what anybody would write who deploys it."""
-        shared = {
-            "NIGHTPORTER_STORE": self._store,
-            # A prefix of this run, and keys that are gone in an hour: the Redis may be in use.
-            "NIGHTPORTER_STORE_PREFIX": self._prefix,
-            "NIGHTPORTER_IDLE_S": "3600",
-            "NIGHTPORTER_ABSOLUTE_S": "3600",
-        }
-        return self._alone() | (shared if self._store else {})
-
-    def _alone(self) -> dict[str, str]:
-        return {
-            "NIGHTPORTER_ISSUER": self.issuer,
-            "NIGHTPORTER_CLIENT_ID": CLIENT_ID,
-            "NIGHTPORTER_CLIENT_SECRET": self._secret,
-            "NIGHTPORTER_SCOPES": " ".join(SCOPES),
-            "NIGHTPORTER_UPSTREAM": f"http://127.0.0.1:{self._ports.app}",
-            "NIGHTPORTER_PUBLIC_URL": self.public_url,
-            "NIGHTPORTER_LISTEN": f"127.0.0.1:{self._ports.front}",
-            "NIGHTPORTER_OPERATIONS_LISTEN": f"127.0.0.1:{self._ports.operations}",
-            "NIGHTPORTER_STORE": f"sqlite:{self._home / 'sessions.db'}",
-            "NIGHTPORTER_COOKIE_KEYS": self._cookie_key,
-            "NIGHTPORTER_PASS_ACCESS_TOKEN": "true",
-        }
-
-    def ledger(self) -> dict[str, int]:
-        """What the OP counted."""
-        return json.loads(_fetch(self._ports.op, "/ledger") or b"{}")
-
-    def fallen(self) -> Child | None:
-        """A child that has ended although nobody asked it to; of two proxies one may."""
-        ended = [child for child in self._children if child.process.poll() is not None]
-        if self._store and len(ended) == 1 and ended[0].name.startswith("nightporter-"):
-            return None  # somebody tries what two are for
-        return next(iter(ended), None)
-
-    def stop(self) -> None:
-        """End the children, the proxy first: it finishes what is in flight while the others live."""
-        while self._children:
-            child = self._children.pop()
-            if child.process.poll() is None:
-                child.process.terminate()
-                try:
-                    child.process.wait(END_S)
-                except subprocess.TimeoutExpired:
-                    child.process.kill()
-                    child.process.wait()
-
-    def _spawn(self, name: str, command: Sequence[str], settings: Mapping[str, str]) -> None:
-        # Settings of the caller's shell would make this another program than the one described.
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("NIGHTPORTER_", "DEMO_OP_"))}
-        log = self._home / f"{name}.log"
-        with log.open("wb") as out:
-            process = subprocess.Popen(  # noqa: S603  # our own modules under our own interpreter
-                command,
-                env={**kept, **settings, "PYTHONUNBUFFERED": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                # Ctrl-C reaches a terminal's whole process group; the order of ending is ours.
-                start_new_session=True,
-            )
-        self._children.append(Child(name, process, log))
-
-    def _await_ready(self, port: int, path: str) -> None:
-        until = time.monotonic() + READY_S
-        while True:
-            fallen = self.fallen()
-            if fallen is not None:
-                raise DemoFailed(f"The {fallen.name} ended while starting:\n{fallen.last_words()}")
-            if _fetch(port, path) is not None:
-                return
-            if time.monotonic() > until:
-                child = self._children[-1]
-                raise DemoFailed(
-                    f"The {child.name} was not ready within {READY_S:.0f} s:\n{child.last_words()}"
-                )
-            time.sleep(0.05)
-
-
-def _listening(front: int, operations: int) -> dict[str, str]:
-    return {
-        "NIGHTPORTER_LISTEN": f"127.0.0.1:{front}",
-        "NIGHTPORTER_OPERATIONS_LISTEN": f"127.0.0.1:{operations}",
-    }
-
-
-def _fetch(port: int, path: str) -> bytes | None:
-    """The body of a 200 answer on a local port, else None."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        body = response.read()
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
-    return body if response.status == 200 else None
-
-
-def choose_ports(front: int | None, *, two: bool = False) -> Ports:
-    """Four free ports, or seven: the usual ones where they are free, any others where not.
-
-    Args:
-        front: the port that the person asked for, None = no wish.
-        two: for two proxies behind a balancer.
-    Raises:
-        DemoFailed: that one port is taken.
-    """
-    if front is not None and not _free(front):
-        raise DemoFailed(f"Port {front} is in use. Choose another with --port, or leave it out.")
-    taken: set[int] = set()
-    chosen: list[int] = []
-    for wish in (front or PORT, *range(PORT + 1, PORT + (7 if two else 4))):
-        port = wish if wish not in taken and _free(wish) else _any_free(taken)
-        taken.add(port)
-        chosen.append(port)
-    return Ports(*chosen[:4], others=tuple(chosen[4:]))
-
-
-def _free(port: int) -> bool:
-    """Whether a port is free on every loopback address that `localhost` may mean."""
-    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-        try:
-            with socket.socket(family, socket.SOCK_STREAM) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((host, port))
-        except OSError as error:
-            if error.errno in (errno.EADDRINUSE, errno.EACCES):
-                return False
-            if family == socket.AF_INET:
-                raise
-    return True
-
-
-def _any_free(taken: set[int]) -> int:
-    while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in taken and _free(port):
-            return port
-
-
-class _Signals:
-    """Turns the first signal that ends programs into `_Interrupted`; further ones change nothing.
-
-    Children are always ended: a second Ctrl-C must not leave them behind, and ending them takes
-    seconds at most.
-    """
-
-    def __init__(self) -> None:
-        self._ending = False
-
-    def end(self) -> None:
-        """From here on signals are ignored."""
-        self._ending = True
-
-    def _handle(self, _: int, __: FrameType | None) -> None:
-        if not self._ending:
-            self._ending = True
-            raise _Interrupted
-
-    @contextlib.contextmanager
-    def handled(self) -> Generator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        before = [signal.signal(number, self._handle) for number in numbers]
-        try:
-            yield
-        finally:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
 
 
 def _wait_for_a_person(house: House, life_s: int) -> None:
@@ -333,9 +58,7 @@ def _wait_for_a_person(house: House, life_s: int) -> None:
         if fallen is not None:
             raise DemoFailed(f"The {fallen.name} ended by itself:\n{fallen.last_words()}")
         ledger = house.ledger() or seen
-        if any(
-            ledger[name] != seen[name] for name in ("sign_ins", "refreshes", "invalid_grant", "sign_outs")
-        ):
+        if any(ledger[name] != seen[name] for name in TOLD):
             told = ", ".join(f"{name.replace('_', '-')} {ledger[name]}" for name in TOLD)
             print(f"  {time.strftime('%H:%M:%S')}  {told}", flush=True)
         seen = ledger
@@ -392,12 +115,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.store and not is_redis(options.store):
         parser.error("--store takes a Redis: redis://, rediss://, redis+sentinel:// or redis+cluster://")
     alone = options.headless or not (sys.stdin.isatty() and sys.stdout.isatty())
-    signals = _Signals()
+    signals = Signals()
     with signals.handled():
         return _run(options.port, options.life_s, options.store, alone, signals)
 
 
-def _run(port: int | None, life_s: int, store: str, alone: bool, signals: _Signals) -> int:
+def _run(port: int | None, life_s: int, store: str, alone: bool, signals: Signals) -> int:
     """Set everything up, wait or walk, and leave nothing behind but the logs of a failure."""
     home = Path(tempfile.mkdtemp(prefix="nightporter-demo-"))
     house: House | None = None
@@ -413,7 +136,7 @@ def _run(port: int | None, life_s: int, store: str, alone: bool, signals: _Signa
     except (DemoFailed, Lost) as error:
         print(f"\nThe demo cannot go on. {error}", file=sys.stderr)
         keep = house is not None
-    except _Interrupted:
+    except Interrupted:
         print("\nInterrupted before the end." if alone else "\nStopping the demo.", flush=True)
         status = 130 if alone else 0
     finally:

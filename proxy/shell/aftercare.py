@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from proxy.core import steps
+from proxy.core.blobs import open_identity, seal_identity
 from proxy.core.logout import given_back
 from proxy.core.providers import PROFILES
 from proxy.core.seal import random_id
@@ -20,12 +21,11 @@ from proxy.core.session import Ended, Identity, Record, Tokens
 from proxy.core.timing import backoff_s
 from proxy.errors import CookieError, IdTokenRejected, OPUnavailable, ProxyError, StoreUnavailable
 from proxy.shell.background import Background
-from proxy.shell.blobs import open_identity, seal_identity
 from proxy.shell.giving_back import give_back
-from proxy.shell.renewal import Subject
 from proxy.shell.sessions import Sessions
 from proxy.shell.store.contract import Store
 from proxy.shell.store.marks import TOMBSTONE_S
+from proxy.shell.subject import Subject
 
 log = logging.getLogger("nightporter.refresh")
 

@@ -8,6 +8,7 @@ import fcntl
 import socket
 import struct
 import termios
+from abc import ABC, abstractmethod
 from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
@@ -15,8 +16,9 @@ from proxy.core.gate import Answer
 from proxy.errors import ProxyError
 from proxy.shell.answering import answer_bytes, error_answer
 from proxy.shell.done import Done
+from proxy.shell.peer import Peer
 from proxy.shell.relay import Relay
-from proxy.shell.site import Peer, Site, log
+from proxy.shell.site import Site, log
 from proxy.wire.exchange import WAITING
 from proxy.wire.head import RequestHead
 from proxy.wire.readers import RequestReader, RequestSink
@@ -49,7 +51,7 @@ _RESET = struct.pack("ii", 1, 0)
 _SORRY = "Something went wrong here. Tell the operator the request id."
 
 
-class Client(asyncio.Protocol):
+class Client(asyncio.Protocol, ABC):
     """What `Downstream` works on.
 
     Attributes:
@@ -213,25 +215,25 @@ class Client(asyncio.Protocol):
 
     # What `Downstream` adds: requests.
 
+    @abstractmethod
     def pump(self) -> None:
         """The request's body may come."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _advance(self) -> None:
         """The exchange is over; the next request may come."""
-        raise NotImplementedError
 
+    @abstractmethod
     def expire(self) -> None:
         """The deadline ran out; called by the sweep."""
-        raise NotImplementedError
 
+    @abstractmethod
     def let_go(self) -> None:
         """An idle connection closes soon; everything else goes on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def drain(self) -> None:
         """The process goes away: idle connections close soon, streams and tunnels are told."""
-        raise NotImplementedError
 
     # Answers, and the end
 

@@ -7,7 +7,7 @@ chooses among the configured origins; every address that we write comes from con
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode
@@ -33,7 +33,9 @@ from proxy.errors import BadRequest
 from proxy.shell import pages
 from proxy.shell.background import Background
 from proxy.shell.keeper import Keeper
-from proxy.shell.sessions import OpenSession, Sessions
+from proxy.shell.open_session import OpenSession
+from proxy.shell.register import Register
+from proxy.shell.sessions import Sessions
 from proxy.shell.store.contract import Store
 
 MAX_FIELDS = 64
@@ -89,7 +91,9 @@ class Desk:
     Attributes:
         settings: the configuration.
         origins: our public origins.
-        sessions: opens, creates and ends sessions.
+        sessions: opens sessions.
+        register: begins and ends them.
+        now: store time.
         keeper: says what a session's tokens are good for, forces a renewal.
         store: spends sign-in flows.
         op: the OP client.
@@ -106,6 +110,8 @@ class Desk:
     settings: Settings
     origins: Origins
     sessions: Sessions
+    register: Register
+    now: Callable[[], float]
     keeper: Keeper
     store: Store
     op: OP

@@ -22,7 +22,9 @@ from proxy.errors import StoreUnavailable
 from proxy.shell.background import Background
 from proxy.shell.clock import Clock, StoreTime
 from proxy.shell.keeper import Keeper, RefreshResult
-from proxy.shell.sessions import TOUCH_S, OpenSession, Sessions
+from proxy.shell.open_session import OpenSession
+from proxy.shell.register import TOUCH_S, Register
+from proxy.shell.sessions import Sessions
 
 PAGES = Pages()
 
@@ -53,7 +55,8 @@ class FrontDoor:
     Args:
         origins: our public origins.
         routes: path rules.
-        sessions: the session cache.
+        sessions: opens sessions.
+        register: writes activity down, and cookies anew.
         keeper: renewals.
         clock: of this process.
         time: the store's time.
@@ -69,6 +72,7 @@ class FrontDoor:
         origins: Origins,
         routes: Routes,
         sessions: Sessions,
+        register: Register,
         keeper: Keeper,
         clock: Clock,
         time: StoreTime,
@@ -82,7 +86,8 @@ class FrontDoor:
         self._pages = routes.pages
         self._auth = routes.pages + b"auth"
         self._sessions = sessions
-        self._by_line = sessions.by_line
+        self._register = register
+        self._by_line = sessions.cache.by_line
         self._coherence = sessions.coherence
         self._keeper = keeper
         self._monotonic = clock.monotonic
@@ -228,7 +233,7 @@ class FrontDoor:
 
     def _pass(self, session: OpenSession, asked: Asked, now: float) -> Forward:
         if now - session.touched_at >= TOUCH_S:
-            self._background.spawn("touch", self._sessions.touch(session))
+            self._background.spawn("touch", self._register.touch(session))
         self._settle(session, now)
         if not session.newest_key and asked.navigation:
             forward = session.forward
@@ -236,7 +241,7 @@ class FrontDoor:
                 identity=forward.identity,
                 decision=forward.decision,
                 protected=True,
-                set_cookie=(self._sessions.reseal(session),),
+                set_cookie=(self._register.reseal(session),),
                 watch=forward.watch,
                 unauthorized=forward.unauthorized,
             )
@@ -324,7 +329,7 @@ class FrontDoor:
             helped = await self._keeper.after_unauthorized(session, challenge)
             return session.forward if helped else None
 
-        forward.watch = partial(self._sessions.watch, session)
+        forward.watch = partial(self._sessions.cache.watch, session)
         if self._token_passed:
             forward.unauthorized = unauthorized
         return forward

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.errors import ProxyError
-from proxy.shell import my_session, provider_logout, sign_in, sign_out, yes_no
+from proxy.shell import callback, my_session, provider_logout, sign_in, sign_out, yes_no
 from proxy.shell.desk import Desk, Visit
 from proxy.shell.pages import Link, Page
 
@@ -63,10 +63,10 @@ def build(desk: Desk) -> Starlette:
 def _back_to(desk: Desk) -> Handler:
     """The callback of one provider: an answer that came to another one's address is not its own."""
 
-    async def callback(visit: Visit) -> Response:
-        return await sign_in.callback(visit.at(desk))
+    async def back(visit: Visit) -> Response:
+        return await callback.finish(visit.at(desk))
 
-    return callback
+    return back
 
 
 class _Entry:

@@ -18,7 +18,7 @@ from proxy.core.providers import Profile
 from proxy.core.session import Ended, Tokens
 from proxy.errors import ProxyError, StoreUnavailable
 from proxy.shell.background import Background
-from proxy.shell.sessions import OpenSession
+from proxy.shell.open_session import OpenSession
 from proxy.shell.store.contract import Store
 from proxy.shell.store.marks import TOMBSTONE_S
 

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from proxy.core.gate import Answer, Verdict
+from proxy.shell.peer import Peer
+from proxy.shell.serving import Door
 from proxy.wire.head import RequestHead
-
-
-class Door(Protocol):
-    """Whoever decides about requests."""
-
-    def admit(self, head: RequestHead, peer: object) -> Verdict | Awaitable[Verdict]: ...
 
 
 class HealthDoor:
@@ -36,7 +31,7 @@ class HealthDoor:
         if ready_path:
             self._good[ready_path.encode()] = ready
 
-    def admit(self, head: RequestHead, peer: object) -> Verdict | Awaitable[Verdict]:
+    def admit(self, head: RequestHead, peer: Peer) -> Verdict | Awaitable[Verdict]:
         """The answer to a probe, or the verdict of the door behind."""
         good = self._good.get(head.path)
         if good is None or head.method not in (b"GET", b"HEAD"):

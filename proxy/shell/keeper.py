@@ -13,9 +13,10 @@ from proxy.core.session import Outcome, OutcomeKind
 from proxy.core.timing import floor_s
 from proxy.errors import CookieError
 from proxy.shell.clock import StoreTime
-from proxy.shell.renewal import Subject
-from proxy.shell.sessions import OpenSession, Sessions
+from proxy.shell.open_session import OpenSession
+from proxy.shell.sessions import Sessions
 from proxy.shell.single_flight import Flight, SingleFlight
+from proxy.shell.subject import Subject
 
 FORCED_EVERY_S = 300.0
 """An app's 401 forces at most one renewal in this time."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from proxy.wire.lines import HeadLimits
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -33,6 +35,16 @@ class Limits:
     page_body_bytes: int = 65_536
     write_buffer_bytes: int = 65_536
     min_rate_bytes: int = 240
+
+    @property
+    def request_head(self) -> HeadLimits:
+        """What a client's head may take."""
+        return HeadLimits(self.max_head_bytes, self.max_line_bytes, self.max_fields)
+
+    @property
+    def response_head(self) -> HeadLimits:
+        """What a head of the app may take."""
+        return HeadLimits(self.max_head_bytes, self.max_line_bytes, self.max_response_fields)
 
 
 @dataclass(frozen=True, slots=True)

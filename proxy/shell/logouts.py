@@ -128,7 +128,7 @@ class Logouts:
         if name in self._unwritten or len(self._unwritten) >= MAX_UNWRITTEN:
             return
         self._unwritten.add(name)
-        refused = [each.key for each in self._sessions.of_provider(logout.iss, logout.sub, logout.sid)]
+        refused = [each.key for each in self._sessions.cache.of_provider(logout.iss, logout.sub, logout.sid)]
         for key in refused:
             self._sessions.refuse(key, Ended.PROVIDER)
         self._background.spawn("logout", self._until_written(name, logout, heard_at, refused))

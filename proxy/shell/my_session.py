@@ -10,8 +10,8 @@ from proxy.core.gate import Standing
 from proxy.errors import SessionGone
 from proxy.shell.desk import Visit
 from proxy.shell.keeper import RefreshResult
+from proxy.shell.open_session import OpenSession
 from proxy.shell.pages import Link, Page
-from proxy.shell.sessions import OpenSession
 from proxy.shell.sign_out import Asker
 
 _STATUS = {"refreshed": 200, "still_fresh": 200, "too_soon": 200, "unavailable": 503, "ended": 401}
@@ -22,7 +22,7 @@ async def show(visit: Visit) -> Response:
     session = await visit.session()
     if session is None:
         return nobody(visit)
-    return visit.json(200, _told(visit, session, await visit.desk.sessions.now()))
+    return visit.json(200, _told(visit, session, visit.desk.now()))
 
 
 async def refresh(visit: Visit) -> Response:
@@ -43,7 +43,7 @@ async def refresh(visit: Visit) -> Response:
     told: dict[str, Any] = {"result": result.word}
     if result.retry_after_s:
         told["retry_after_s"] = result.retry_after_s
-    return visit.json(_STATUS[result.word], told | _told(visit, session, await visit.desk.sessions.now()))
+    return visit.json(_STATUS[result.word], told | _told(visit, session, visit.desk.now()))
 
 
 def not_just_now(visit: Visit, result: RefreshResult) -> Response:

@@ -48,7 +48,7 @@ class BackChannel:
         try:
             raw = await _logout_token(visit)
             desk = _addressee(visit.desk, raw)
-            logout = await desk.op.verify_logout_token(raw, now=await desk.sessions.now())
+            logout = await desk.op.verify_logout_token(raw, now=desk.now())
             ended = await desk.logouts.obey(logout)
         except (BadRequest, IdTokenRejected) as error:
             code = error.code if isinstance(error, IdTokenRejected) else "request"
@@ -139,7 +139,7 @@ async def front_channel(visit: Visit) -> Response:
         if session is None:
             ended = await desk.logouts.end(iss, "", sid)
         elif (session.identity.iss, session.identity.sid) == (iss, sid):
-            forget = [desk.sessions.forget_cookie(visit.origin)]
+            forget = [desk.register.forget_cookie(visit.origin)]
             ended = await desk.logouts.end(iss, session.identity.sub, sid)
     except StoreUnavailable as error:
         desk.event("frontchannel_logout_failed", request=visit.request_id, detail=error.detail)

@@ -6,100 +6,27 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Protocol
 
 from proxy.core import steps
 from proxy.core.answers import Ask, Commit, Gone, Granted
-from proxy.core.breaker import Breaker
-from proxy.core.observed import Observed
+from proxy.core.blobs import open_identity, open_tokens, seal_tokens
 from proxy.core.providers import Profile, Revocation
 from proxy.core.refresh import Attempt
-from proxy.core.seal import SessionSeal, random_id
-from proxy.core.session import LEASE_S, RENEW_S, Ended, Outcome, OutcomeKind, Record
-from proxy.core.timing import RefreshPolicy, due_at, floor_s, jitter_of
+from proxy.core.seal import random_id
+from proxy.core.session import LEASE_S, Ended, Outcome, OutcomeKind
+from proxy.core.timing import due_at, floor_s, jitter_of
 from proxy.core.token_reply import Issued, RawReply, Refused, judge, own_words
 from proxy.errors import CookieError, NotSent, OPUnavailable, ProxyError, ReplyLost, StoreUnavailable
-from proxy.shell.blobs import open_identity, open_tokens, seal_tokens
-from proxy.shell.clock import Clock, StoreTime
-from proxy.shell.journal import Journal
-from proxy.shell.store.contract import Store
+from proxy.shell.held_lease import HeldLease
+from proxy.shell.kit import Kit, TokenCall
+from proxy.shell.subject import Subject
 
 log = logging.getLogger("nightporter.refresh")
-
-SEND_SLACK_S = 1.0
-"""A call is not begun in the last second of a lease."""
 
 OP_UNREACHABLE = "op_unreachable"
 
 JOIN_WAIT_S = 30.0
 """How long a renewal waits for another process that holds the lease."""
-
-
-class TokenCall(Protocol):
-    """One prepared connection to the token endpoint (see `op_client`)."""
-
-    async def refresh(
-        self, refresh_token: str, *, scope: str = "", last_check: Callable[[], bool]
-    ) -> RawReply: ...
-
-    async def aclose(self) -> None: ...
-
-
-class TokenEndpoint(Protocol):
-    """The part of the OP client that renewals use."""
-
-    async def connect(self) -> TokenCall: ...
-
-    async def revoke(self, token: str, hint: str) -> bool | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """The session that a flight renews.
-
-    Attributes:
-        key: its store key.
-        seal: opens and seals its blobs.
-        record: as it was last read.
-        op: issuer and client id of its tokens.
-    """
-
-    key: str
-    seal: SessionSeal
-    record: Record
-    op: tuple[str, str] = ("", "")
-
-
-@dataclass(frozen=True, slots=True)
-class Kit:
-    """What every renewal works with.
-
-    Attributes:
-        store: with its lease.
-        op: the token endpoint.
-        profile: the provider's ways.
-        policy: how to renew.
-        clock: of this process.
-        time: the store's time.
-        journal: keeps commits that could not land; None = off.
-        breaker: the provider's.
-        holder: id of this process.
-        spread: draws a number in [0, 1).
-        observed: what the provider is seen to do.
-    """
-
-    store: Store
-    op: TokenEndpoint
-    profile: Profile
-    policy: RefreshPolicy
-    clock: Clock
-    time: StoreTime
-    journal: Journal | None
-    breaker: Breaker
-    holder: str
-    spread: Callable[[], float]
-    observed: Observed = field(default_factory=Observed)
 
 
 class Renewal:
@@ -130,12 +57,11 @@ class Renewal:
             spread=kit.spread(),
             waits=JOIN_WAIT_S,
         )
+        self._lease = HeldLease(kit.store, kit.clock, subject.key, self._attempt.attempt_id)
         self._call: TokenCall | None = None
         self._reply: asyncio.Task[RawReply] | None = None
         self._sent_at = 0.0
         self._sent = ""
-        self._lease_until = 0.0
-        self._renewer: asyncio.Task[None] | None = None
         self._commit: Commit | None = None
         self._told = False
 
@@ -148,7 +74,7 @@ class Renewal:
                 event = await self._do(step)
                 step = self._attempt.feed(event, kit.time.now())
         finally:
-            self._stop_renewing()
+            self._lease.stop()
             await self._hang_up()
             kit.breaker.returned()
         result = step.result
@@ -171,7 +97,7 @@ class Renewal:
             case steps.Condemn():
                 return await self._condemn(step)
             case steps.Renew():
-                return await self._renew()
+                return await self._lease.renew()
             case steps.Linger():
                 await self._announce(step.result)
                 return await self._await_reply(step.for_s)
@@ -223,7 +149,7 @@ class Renewal:
         assert self._call is not None
         self._sent_at, self._sent = self._kit.time.now(), step.refresh_token
         self._reply = asyncio.get_running_loop().create_task(
-            self._call.refresh(step.refresh_token, scope=step.scope, last_check=self._lease_is_ours)
+            self._call.refresh(step.refresh_token, scope=step.scope, last_check=self._lease.ours)
         )
         return await self._await_reply(step.for_s)
 
@@ -241,7 +167,7 @@ class Renewal:
         try:
             raw = task.result()
         except NotSent as error:
-            if not self._lease_is_ours():
+            if not self._lease.ours():
                 return steps.NotSent("lease_lost", lease_lost=True)
             log.warning("op_unreachable", extra={"detail": error.detail})
             return steps.NotSent(OP_UNREACHABLE)
@@ -280,10 +206,7 @@ class Renewal:
             return {"session": subject.key[:12]}
         return {"session": subject.key[:12], "iss": identity.iss, "sub": identity.sub}
 
-    # -- the lease --
-
-    def _lease_is_ours(self) -> bool:
-        return self._kit.clock.monotonic() < self._lease_until - SEND_SLACK_S
+    # -- the store --
 
     async def _acquire(self, step: steps.Acquire) -> steps.Event:
         kit = self._kit
@@ -310,35 +233,8 @@ class Renewal:
         except CookieError:
             # Same gen as was opened before: only a damaged store gets here.
             raise ProxyError("The session's tokens cannot be read.", detail="tokens blob") from None
-        self._lease_until = asked_at + LEASE_S
-        self._start_renewing()
+        self._lease.granted(asked_at)
         return steps.GrantedTokens(answer, tokens)
-
-    def _start_renewing(self) -> None:
-        self._stop_renewing()
-        self._renewer = asyncio.get_running_loop().create_task(self._keep_renewing())
-
-    def _stop_renewing(self) -> None:
-        if self._renewer is not None:
-            self._renewer.cancel()
-            self._renewer = None
-
-    async def _keep_renewing(self) -> None:
-        while True:
-            await asyncio.sleep(RENEW_S)
-            await self._renew()
-
-    async def _renew(self) -> steps.Event:
-        kit = self._kit
-        asked_at = kit.clock.monotonic()
-        try:
-            ours = await kit.store.renew(self._subject.key, self._attempt.attempt_id, LEASE_S)
-        except StoreUnavailable as error:
-            return steps.StoreFailed(error.detail)
-        self._lease_until = asked_at + LEASE_S if ours else 0.0
-        return steps.Renewed(ours)
-
-    # -- the store --
 
     async def _persist(self, step: steps.Persist) -> steps.Event:
         kit, subject = self._kit, self._subject
@@ -354,7 +250,7 @@ class Renewal:
             # Whatever it is, the token in hand is the only valid one: it is tried again.
             log.exception("commit_failed", extra={"session": subject.key[:12]})
             return steps.StoreFailed("internal error")
-        self._stop_renewing()
+        self._lease.stop()
         kit.time.observe(answer.now)
         if kit.journal is not None:
             await kit.journal.forget(subject.key, write.attempt)
@@ -384,7 +280,7 @@ class Renewal:
 
     async def _release(self, step: steps.Release) -> steps.Event:
         if step.lease:
-            self._stop_renewing()
+            self._lease.stop()
         try:
             await self._kit.store.abandon(
                 self._subject.key, self._attempt.attempt_id, step.outcome, release=step.lease

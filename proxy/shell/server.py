@@ -8,14 +8,14 @@ import ssl
 from collections.abc import Callable, Sequence
 from time import monotonic
 
-from proxy.core.headers import HeaderPolicy, Trusted
+from proxy.core.headers import HeaderPolicy
 from proxy.shell.done import Counters, Done
 from proxy.shell.downstream import Downstream
 from proxy.shell.handover import ASGIApp, PageServer
 from proxy.shell.limits import Limits, Timeouts
 from proxy.shell.pool import Pool, Upstreams
-from proxy.shell.site import Door, Site, log
-from proxy.wire.lines import HeadLimits
+from proxy.shell.serving import Serving
+from proxy.shell.site import Site, log
 from proxy.wire.response import ResponseHeads
 
 SWEEP_S = 1.0
@@ -44,9 +44,7 @@ def make_pool(
         server_name: to ask for and to expect, "" = the host.
     """
     limits = limits or Limits()
-    heads = ResponseHeads(
-        policy, HeadLimits(limits.max_head_bytes, limits.max_line_bytes, limits.max_response_fields)
-    )
+    heads = ResponseHeads(policy, limits.response_head)
     return Pool(
         host=host,
         port=port,
@@ -63,11 +61,8 @@ class Server:
     """One listener with its door.
 
     Args:
-        door: decides about each request.
-        policy: about header fields.
-        upstreams: where to forward to; None = this listener only answers.
+        serving: the configuration.
         pages: makes the ASGI app of our pages, called by the first request for one.
-        trusted: peers whose `X-Forwarded-*` are believed; nobody by default.
         on_done: called once per exchange; must not raise and must not block.
         tls: context to speak TLS to clients with, None = plain.
         clock: monotonic seconds; tests put their own in.
@@ -75,14 +70,9 @@ class Server:
 
     def __init__(
         self,
-        door: Door,
-        policy: HeaderPolicy,
+        serving: Serving,
         *,
-        upstreams: Upstreams | Pool | None = None,
         pages: Callable[[], ASGIApp] | None = None,
-        limits: Limits | None = None,
-        timeouts: Timeouts | None = None,
-        trusted: Trusted | None = None,
         on_done: Callable[[Done], None] | None = None,
         tls: ssl.SSLContext | None = None,
         clock: Callable[[], float] = monotonic,
@@ -90,16 +80,7 @@ class Server:
         self._clock = clock
         self._tls = tls
         self._pages = PageServer(pages) if pages is not None else None
-        self.site = Site(
-            door,
-            policy,
-            limits=limits or Limits(),
-            timeouts=timeouts or Timeouts(),
-            upstreams=Upstreams(upstreams) if isinstance(upstreams, Pool) else upstreams,
-            pages=self._pages,
-            trusted=trusted,
-            on_done=on_done,
-        )
+        self.site = Site(serving, pages=self._pages, on_done=on_done)
         self._retired: set[Pool] = set()
         self._listeners: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
@@ -120,25 +101,14 @@ class Server:
         """The listening sockets."""
         return [sock for listener in self._listeners for sock in listener.sockets]
 
-    def reconfigure(
-        self,
-        door: Door,
-        policy: HeaderPolicy,
-        *,
-        limits: Limits,
-        timeouts: Timeouts,
-        upstreams: Upstreams | None,
-        trusted: Trusted,
-    ) -> None:
+    def reconfigure(self, serving: Serving) -> None:
         """Serve by another configuration from the next request on; no connection is dropped.
 
-        Args:
-            upstreams: those that it leaves out serve what they have, then close.
+        Upstreams that it leaves out serve what they have, then close.
         """
-        site = self.site
-        before = site.upstreams.pools() if site.upstreams is not None else set[Pool]()
-        site.reconfigure(door, policy, limits=limits, timeouts=timeouts, upstreams=upstreams, trusted=trusted)
-        for pool in before - (upstreams.pools() if upstreams is not None else set[Pool]()):
+        before = _pools(self.site.upstreams)
+        self.site.reconfigure(serving)
+        for pool in before - _pools(serving.upstreams):
             pool.retire()
             self._retired.add(pool)
         if self._pages is not None:
@@ -177,13 +147,9 @@ class Server:
             except Exception:  # one connection must not end the sweep of the others
                 log.exception("ending a connection failed")
                 connection.transport.abort()
-        for pool in self._pools():
+        for pool in self._retired | _pools(self.site.upstreams):
             pool.sweep(now)
         self._retired = {pool for pool in self._retired if pool.open}
-
-    def _pools(self) -> set[Pool]:
-        upstreams = self.site.upstreams
-        return self._retired | upstreams.pools() if upstreams is not None else self._retired
 
     def let_go(self) -> None:
         """Get rid of kept-alive connections, for `LET_GO_S`, and serve on.
@@ -245,7 +211,7 @@ class Server:
             connection.transport.abort()
         if self._pages is not None:
             self._pages.close()
-        for pool in self._pools():
+        for pool in self._retired | _pools(self.site.upstreams):
             pool.close()
 
     def stop_listening(self) -> None:
@@ -253,3 +219,7 @@ class Server:
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
+
+
+def _pools(upstreams: Upstreams | None) -> set[Pool]:
+    return upstreams.pools() if upstreams is not None else set()

@@ -22,8 +22,8 @@ from proxy.core.session import Ended
 from proxy.errors import ProxyError, StoreUnavailable
 from proxy.shell.desk import Desk, Visit
 from proxy.shell.giving_back import give_back
+from proxy.shell.open_session import OpenSession
 from proxy.shell.pages import Link, Page
-from proxy.shell.sessions import OpenSession
 
 FORM_S = 86_400
 """A confirmation page may lie open this long; it is bound to its session anyway."""
@@ -169,11 +169,11 @@ async def sign_out(visit: Visit) -> Response:
         ):
             return _refuse(visit)
         if session is not None:
-            await desk.sessions.end(session, Ended.SIGNED_OUT)
+            await desk.register.end(session, Ended.SIGNED_OUT)
     except StoreUnavailable as error:
         desk.event("sign_out_failed", request=visit.request_id, detail=error.detail)
         return visit.page(_still_in(visit))
-    forget = [desk.sessions.forget_cookie(visit.origin)]
+    forget = [desk.register.forget_cookie(visit.origin)]
     own_page = visit.address("logged-out")
     asked = form.get("rd", "") or visit.parameter("rd")
     return_to = post_logout_target(asked, desk.settings.post_logout_urls, own_page)

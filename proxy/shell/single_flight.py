@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 
 from proxy.core import steps
 from proxy.core.session import Outcome, OutcomeKind, Record
-from proxy.shell.renewal import Kit, Renewal, Subject
+from proxy.shell.kit import Kit
+from proxy.shell.renewal import Renewal
+from proxy.shell.subject import Subject
 
 log = logging.getLogger("nightporter.refresh")
 

@@ -9,60 +9,28 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from proxy.core.gate import Verdict
-from proxy.core.headers import HeaderPolicy, Trusted
 from proxy.shell.done import Counters, Done
-from proxy.shell.limits import Limits, Timeouts
-from proxy.wire.head import RequestHead, RequestHeads
-from proxy.wire.lines import HeadLimits
+from proxy.wire.head import RequestHeads
 from proxy.wire.response import ResponseHeads
 
 if TYPE_CHECKING:
     from proxy.shell.client import Client
     from proxy.shell.handover import PageServer
-    from proxy.shell.pool import Upstreams
+    from proxy.shell.serving import Serving
 
 log = logging.getLogger("nightporter.datapath")
-
-
-class Peer:
-    """Who is at the other end of a client's connection.
-
-    Attributes:
-        address: IP address, "" on a unix socket.
-        trusted: its `X-Forwarded-*` are believed.
-        tls: it speaks TLS to us.
-    """
-
-    __slots__ = ("address", "tls", "trusted")
-
-    def __init__(self, address: str, trusted: bool, tls: bool) -> None:
-        self.address = address
-        self.trusted = trusted
-        self.tls = tls
-
-
-class Door(Protocol):
-    """Asked once per request head; warm, it answers at once."""
-
-    def admit(self, head: RequestHead, peer: Peer, /) -> Verdict | Awaitable[Verdict]:
-        """The verdict on a request. Whatever it raises, the request is not forwarded."""
-        ...
 
 
 class Site:
     """See the module's docstring.
 
     Args:
-        door: decides about each request.
-        policy: about header fields.
-        upstreams: where to forward to; None = this listener only answers.
+        serving: the configuration.
         pages: our own pages; None = there are none here.
-        trusted: peers whose `X-Forwarded-*` are believed.
         on_done: called once per exchange; must not raise and must not block.
     """
 
@@ -91,21 +59,16 @@ class Site:
 
     def __init__(
         self,
-        door: Door,
-        policy: HeaderPolicy,
+        serving: Serving,
         *,
-        limits: Limits,
-        timeouts: Timeouts,
-        upstreams: Upstreams | None = None,
         pages: PageServer | None = None,
-        trusted: Trusted | None = None,
         on_done: Callable[[Done], None] | None = None,
     ) -> None:
         self.pages = pages
         self.on_done = on_done
         self.counters = Counters()
         self.connections: set[Client] = set()
-        self._set(door, policy, limits, timeouts, upstreams, trusted)
+        self._serve(serving)
         self.draining = False
         self.on_idle: Callable[[], None] | None = None
         self.now = time.monotonic()
@@ -114,43 +77,23 @@ class Site:
         self._date = b""
         self._date_at = 0
 
-    def _set(
-        self,
-        door: Door,
-        policy: HeaderPolicy,
-        limits: Limits,
-        timeouts: Timeouts,
-        upstreams: Upstreams | None,
-        trusted: Trusted | None,
-    ) -> None:
-        self.admit = door.admit
+    def _serve(self, serving: Serving) -> None:
+        limits, policy = serving.limits, serving.policy
+        self.admit = serving.door.admit
         self.policy = policy
         self.limits = limits
-        self.timeouts = timeouts
-        self.upstreams = upstreams
-        for pool in upstreams.pools() if upstreams is not None else ():
+        self.timeouts = serving.timeouts
+        self.upstreams = serving.upstreams
+        for pool in serving.upstreams.pools() if serving.upstreams is not None else ():
             pool.counters = self.counters
-        self.request_heads = RequestHeads(
-            policy, HeadLimits(limits.max_head_bytes, limits.max_line_bytes, limits.max_fields)
-        )
-        self.response_heads = ResponseHeads(
-            policy, HeadLimits(limits.max_head_bytes, limits.max_line_bytes, limits.max_response_fields)
-        )
-        self._trusted = trusted or Trusted()
+        self.request_heads = RequestHeads(policy, limits.request_head)
+        self.response_heads = ResponseHeads(policy, limits.response_head)
+        self._trusted = serving.trusted
         self._trust: dict[str, bool] = {}
 
-    def reconfigure(
-        self,
-        door: Door,
-        policy: HeaderPolicy,
-        *,
-        limits: Limits,
-        timeouts: Timeouts,
-        upstreams: Upstreams | None,
-        trusted: Trusted | None,
-    ) -> None:
+    def reconfigure(self, serving: Serving) -> None:
         """Read every head that comes from now on by other rules; exchanges under way end as they began."""
-        self._set(door, policy, limits, timeouts, upstreams, trusted)
+        self._serve(serving)
         for connection in self.connections:
             connection.reconfigured()
 

@@ -19,7 +19,8 @@ from proxy.errors import StoreUnavailable
 from proxy.shell.background import Background
 from proxy.shell.clock import StoreTime
 from proxy.shell.keeper import Keeper
-from proxy.shell.sessions import OpenSession, Sessions
+from proxy.shell.open_session import OpenSession
+from proxy.shell.sessions import Sessions
 
 log = logging.getLogger("nightporter.session")
 
@@ -66,14 +67,14 @@ class Streams:
             keeper: renews what is due.
         """
         now = self._time.now()
-        for session in self._sessions.streaming():
+        for session in self._sessions.cache.streaming():
             over = ended(session.record, now)
             if over:
                 self._sessions.drop(session, over)
                 continue
             standing = keeper.standing(session)
             if standing is Standing.SPENT:
-                self._sessions.close_streams(session)
+                session.close_streams()
             elif standing is not Standing.LIVE and now >= keeper.retry_at(session):
                 keeper.start(session)
             elif not self._sessions.believed(session):

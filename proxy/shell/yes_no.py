@@ -14,8 +14,9 @@ from proxy.core.narrowing import fits
 from proxy.core.session import ended
 from proxy.shell.desk import Visit
 from proxy.shell.my_session import nobody, not_just_now
+from proxy.shell.open_session import OpenSession
 from proxy.shell.pages import Page
-from proxy.shell.sessions import TOUCH_S, OpenSession
+from proxy.shell.register import TOUCH_S
 
 
 async def answer(visit: Visit) -> Response:
@@ -24,7 +25,7 @@ async def answer(visit: Visit) -> Response:
     The question counts as activity, and a token that is due is renewed behind it.
     """
     session = await visit.session()
-    now = await visit.desk.sessions.now()
+    now = visit.desk.now()
     if session is None or ended(session.record, now):
         return nobody(visit)
     refusal = await _refusal(visit, session)
@@ -38,7 +39,7 @@ async def answer(visit: Visit) -> Response:
             Page(403, "not_allowed", "Not with this account", "This account may not go there.", sign="shut")
         )
     if now - session.touched_at >= TOUCH_S:
-        visit.desk.background.spawn("touch", visit.desk.sessions.touch(session))
+        visit.desk.background.spawn("touch", visit.desk.register.touch(session))
     return visit.json(202, {"signed_in": True})
 
 

@@ -25,9 +25,13 @@ from joserfc.jwk import KeySet
 
 from proxy.cli import main as command
 from proxy.demo.app import SampleApp, Visit, read_token
+from proxy.demo.failed import DemoFailed
 from proxy.demo.grants import challenge_of, person_named
-from proxy.demo.op import Client, DemoOP
-from proxy.demo.run import DemoFailed, House, choose_ports, main
+from proxy.demo.house import House
+from proxy.demo.op import DemoOP
+from proxy.demo.ports import choose_ports
+from proxy.demo.rp import Client
+from proxy.demo.run import main
 from proxy.demo.visitor import Visitor, forms
 from proxy.demo.walk import _at_least, _none
 from tests.redis.servers import redis_server

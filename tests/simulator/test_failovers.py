@@ -15,18 +15,19 @@ import random
 import pytest
 
 from proxy.core import steps
+from proxy.core.blobs import open_tokens, seal_tokens
 from proxy.core.breaker import Breaker
 from proxy.core.providers import PROFILES, Reuse
 from proxy.core.seal import SessionSeal, new_ticket
 from proxy.core.session import Record, Tokens, store_key
 from proxy.core.timing import RefreshPolicy
 from proxy.errors import StoreUnavailable
-from proxy.shell.blobs import open_tokens, seal_tokens
 from proxy.shell.clock import StoreTime
-from proxy.shell.renewal import Kit, Subject
+from proxy.shell.kit import Kit
 from proxy.shell.single_flight import Hooks, SingleFlight
 from proxy.shell.store.redis.primaries import Primaries
 from proxy.shell.store.redis.steadfast import SteadfastStore
+from proxy.shell.subject import Subject
 from tests.simulator.failing_redis import FailingLink, Server
 from tests.simulator.op import ChaosOP
 from tests.virtual import LoopClock, VirtualLoop, run_virtual

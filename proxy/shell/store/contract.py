@@ -11,38 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from proxy.core.answers import (
-    Ask,
-    Changed,
-    Commit,
-    Committed,
-    Condemned,
-    FailedLately,
-    Gone,
-    Granted,
-    Held,
-    Snapshot,
-    Tally,
-    Unresolved,
-)
+from proxy.core.answers import AcquireAnswer, Ask, Commit, CommitAnswer, CondemnAnswer, Snapshot, Tally
 from proxy.core.session import Outcome, Record
 from proxy.shell.store.coherence import Coherence
-
-__all__ = [
-    "Ask",
-    "Changed",
-    "Commit",
-    "Committed",
-    "Condemned",
-    "FailedLately",
-    "Gone",
-    "Granted",
-    "Held",
-    "Snapshot",
-    "Store",
-    "Tally",
-    "Unresolved",
-]
 
 
 class Store(Protocol):
@@ -80,7 +51,7 @@ class Store(Protocol):
         """The record, a tombstoned one included. Expired records (`keep_until`) are None."""
         ...
 
-    async def acquire(self, key: str, ask: Ask) -> Granted | Changed | Held | FailedLately | Gone:
+    async def acquire(self, key: str, ask: Ask) -> AcquireAnswer:
         """Ask for the right to send the stored refresh token.
 
         In this order: absent or tombstone → Gone; `gen` or `rt` differ → Changed; own lease
@@ -98,7 +69,7 @@ class Store(Protocol):
         """The latest mark that concerns this session: everybody's, or its user's; 0 = none."""
         ...
 
-    async def commit(self, key: str, write: Commit) -> Committed | Changed | Gone:
+    async def commit(self, key: str, write: Commit) -> CommitAnswer:
         """Persist a reply. The lease is *not* asked for: a slow holder saves the token too.
 
         absent → Gone; stored `gen` = attempt → Committed (it had landed); tombstone → Gone;
@@ -120,9 +91,7 @@ class Store(Protocol):
         """
         ...
 
-    async def condemn(
-        self, key: str, attempt: str, gen: str, outcome: Outcome
-    ) -> Condemned | Unresolved | Changed | Gone:
+    async def condemn(self, key: str, attempt: str, gen: str, outcome: Outcome) -> CondemnAnswer:
         """Mark the stored token dead, if and only if `gen` and `rt` (= outcome.rt) still hold and
         no other unresolved intent exists (`core.session.unresolved`).
 

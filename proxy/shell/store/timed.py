@@ -6,20 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from proxy.core.answers import (
-    Ask,
-    Changed,
-    Commit,
-    Committed,
-    Condemned,
-    FailedLately,
-    Gone,
-    Granted,
-    Held,
-    Snapshot,
-    Tally,
-    Unresolved,
-)
+from proxy.core.answers import AcquireAnswer, Ask, Commit, CommitAnswer, CondemnAnswer, Snapshot, Tally
 from proxy.core.session import Outcome, Record
 from proxy.errors import StoreUnavailable
 from proxy.shell.store.coherence import Coherence
@@ -70,21 +57,19 @@ class TimedStore:
     async def read(self, key: str) -> Snapshot:
         return await self._timed("read", self._inner.read(key))
 
-    async def acquire(self, key: str, ask: Ask) -> Granted | Changed | Held | FailedLately | Gone:
+    async def acquire(self, key: str, ask: Ask) -> AcquireAnswer:
         return await self._timed("acquire", self._inner.acquire(key, ask))
 
     async def renew(self, key: str, attempt: str, lease_s: float) -> bool:
         return await self._timed("renew", self._inner.renew(key, attempt, lease_s))
 
-    async def commit(self, key: str, write: Commit) -> Committed | Changed | Gone:
+    async def commit(self, key: str, write: Commit) -> CommitAnswer:
         return await self._timed("commit", self._inner.commit(key, write))
 
     async def abandon(self, key: str, attempt: str, outcome: Outcome | None, *, release: bool = True) -> None:
         await self._timed("abandon", self._inner.abandon(key, attempt, outcome, release=release))
 
-    async def condemn(
-        self, key: str, attempt: str, gen: str, outcome: Outcome
-    ) -> Condemned | Unresolved | Changed | Gone:
+    async def condemn(self, key: str, attempt: str, gen: str, outcome: Outcome) -> CondemnAnswer:
         return await self._timed("condemn", self._inner.condemn(key, attempt, gen, outcome))
 
     async def identify(self, key: str, gen: str, who: bytes, who_id: str) -> bool:

@@ -20,8 +20,10 @@ from proxy.core.gate import Answer, Forward, Pages, Verdict
 from proxy.core.headers import HeaderPolicy, Trusted
 from proxy.shell.done import Done
 from proxy.shell.limits import Limits, Timeouts
+from proxy.shell.peer import Peer
+from proxy.shell.pool import Upstreams
 from proxy.shell.server import Server, make_pool
-from proxy.shell.site import Peer
+from proxy.shell.serving import Serving
 from proxy.wire.head import RequestHead
 
 PUBLIC = "https://app.example.com"
@@ -268,13 +270,15 @@ async def house(
     port = app_port if app_port is not None else listener.sockets[0].getsockname()[1]
     rules = HeaderPolicy([NAMES], [PUBLIC], **policy)
     server = Server(
-        door,
-        rules,
-        upstreams=make_pool(rules, host="127.0.0.1", port=port, limits=limits, timeouts=timeouts),
+        Serving(
+            door,
+            rules,
+            limits or Limits(),
+            timeouts or Timeouts(),
+            Upstreams(make_pool(rules, host="127.0.0.1", port=port, limits=limits, timeouts=timeouts)),
+            Trusted(trusted),
+        ),
         pages=pages,
-        limits=limits,
-        timeouts=timeouts,
-        trusted=Trusted(trusted),
         on_done=done.put_nowait,
         clock=time,
     )

@@ -21,6 +21,7 @@ from proxy.core.origin import Origins
 from proxy.core.providers import PROFILES, Profile
 from proxy.core.seal import b64, random_id, unb64
 from proxy.core.session import Identity
+from proxy.core.session_policy import SessionPolicy
 from proxy.core.steps import Result
 from proxy.core.timing import RefreshPolicy
 from proxy.core.token_reply import RawReply
@@ -30,11 +31,15 @@ from proxy.shell.clock import StoreTime
 from proxy.shell.desk import Desk
 from proxy.shell.endpoints import build
 from proxy.shell.keeper import Keeper
+from proxy.shell.kit import Kit
 from proxy.shell.logouts import Logouts
-from proxy.shell.renewal import Kit, Subject
-from proxy.shell.sessions import OpenSession, SessionPolicy, Sessions
+from proxy.shell.open_session import OpenSession
+from proxy.shell.register import Register
+from proxy.shell.session_rules import SessionRules
+from proxy.shell.sessions import Sessions
 from proxy.shell.single_flight import Hooks, SingleFlight
 from proxy.shell.store.memory import MemoryStore
+from proxy.shell.subject import Subject
 
 START = 1_800_000_000.0
 ISSUER = "https://login.example.org"
@@ -241,13 +246,17 @@ class House:
 
         self.sessions = Sessions(
             store=self.store,
-            policy=SessionPolicy(idle_s=self.settings.idle_s, absolute_s=self.settings.absolute_s),
-            refresh=policy,
-            block=block,
-            dress=dress,
+            rules=SessionRules(
+                policy=SessionPolicy(idle_s=self.settings.idle_s, absolute_s=self.settings.absolute_s),
+                refresh=policy,
+                block=block,
+                dress=dress,
+            ),
             clock=self.clock,
             time=time,
         )
+
+        self.register = Register(self.store, self.sessions, time)
 
         async def examine(subject: Subject, result: Result) -> Result:
             session = self.sessions.cached(subject.key)
@@ -273,6 +282,8 @@ class House:
             settings=self.settings,
             origins=origins,
             sessions=self.sessions,
+            register=self.register,
+            now=time.now,
             keeper=self.keeper,
             store=self.store,
             op=self.op,

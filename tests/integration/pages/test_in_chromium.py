@@ -173,7 +173,7 @@ def _cannot_end(page: Page, served: Served) -> None:
     async def breaks(*args: object) -> None:
         raise StoreUnavailable("the plug is pulled")
 
-    served.house.sessions.end = breaks
+    served.house.register.end = breaks
 
 
 PAGES: list[tuple[str, Any, str, str]] = [

@@ -12,7 +12,8 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 import pytest
 import uvicorn
 
-from proxy.demo.op import CLIENT_ID, Client, DemoOP
+from proxy.demo.op import CLIENT_ID, DemoOP
+from proxy.demo.rp import Client
 from proxy.demo.visitor import PROGRAM, Form, Reply, Visitor, forms
 from proxy.shell.clock import SystemClock
 from proxy.shell.op_client import OPClient, OPConfig

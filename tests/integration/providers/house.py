@@ -18,7 +18,7 @@ from proxy.core.seal import b64, random_id
 from proxy.shell.background import Background
 from proxy.shell.clock import StoreTime
 from proxy.shell.keeper import RefreshResult
-from proxy.shell.sessions import OpenSession
+from proxy.shell.open_session import OpenSession
 from proxy.shell.store.memory import MemoryStore
 from proxy.shell.store.timed import TimedStore
 from proxy.shell.telemetry import Telemetry

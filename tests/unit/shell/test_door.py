@@ -18,6 +18,7 @@ from proxy.core.origin import Origins
 from proxy.core.providers import PROFILES
 from proxy.core.routes import Routes
 from proxy.core.session import Ended, Identity, Tokens
+from proxy.core.session_policy import SessionPolicy
 from proxy.core.timing import RefreshPolicy
 from proxy.core.token_reply import RawReply
 from proxy.errors import IdTokenRejected, OPUnavailable, StoreUnavailable
@@ -26,8 +27,10 @@ from proxy.shell.background import Background
 from proxy.shell.clock import StoreTime
 from proxy.shell.door import FrontDoor
 from proxy.shell.keeper import Keeper
-from proxy.shell.renewal import Kit
-from proxy.shell.sessions import SessionPolicy, Sessions
+from proxy.shell.kit import Kit
+from proxy.shell.register import Register
+from proxy.shell.session_rules import SessionRules
+from proxy.shell.sessions import Sessions
 from proxy.shell.single_flight import Hooks, SingleFlight
 from proxy.shell.store.memory import MemoryStore
 from tests.unit.shell.test_single_flight import ModelOP
@@ -134,11 +137,19 @@ class House:
         policy = RefreshPolicy()
         rules = ClaimRules(PROFILES["generic"])
         self.sessions = Sessions(
-            store=self.store, policy=SessionPolicy(idle_s=7_200, absolute_s=86_400), refresh=policy,
-            block=lambda who, tokens, now: f"{who.sub} {','.join(who.groups)} {tokens.access_token}".encode(),
-            dress=lambda session, forward: self.door.dress(session, forward), clock=self.clock,
+            store=self.store,
+            rules=SessionRules(
+                policy=SessionPolicy(idle_s=7_200, absolute_s=86_400),
+                refresh=policy,
+                block=lambda who, tokens, now: (
+                    f"{who.sub} {','.join(who.groups)} {tokens.access_token}".encode()
+                ),
+                dress=lambda session, forward: self.door.dress(session, forward),
+            ),
+            clock=self.clock,
             time=self.time,
-        )  # fmt: skip
+        )
+        self.register = Register(self.store, self.sessions, self.time)
         self.keeper = Keeper(
             sessions=self.sessions, flights=lambda: self.flights, time=self.time, wait_s=10.0,
             count=lambda outcome, code, took_s: self.ends.append((outcome, code)),
@@ -158,7 +169,7 @@ class House:
         self.flights = SingleFlight(kit, Hooks(aftercare.examine, self.keeper.settled), 8)
         self.door = FrontDoor(
             origins=self.origins, routes=Routes("/oauth2", public), sessions=self.sessions,
-            keeper=self.keeper, clock=self.clock, time=self.time, background=self.background,
+            register=self.register, keeper=self.keeper, clock=self.clock, time=self.time, background=self.background,
             prefix="/oauth2", ttl_s=30.0, token_passed=True,
         )  # fmt: skip
 
@@ -167,7 +178,7 @@ class House:
         now = self.time.now()
         tokens = Tokens("at0", "rt0", "idt0", "openid", now, now + life_s, "iss", "client")
         who = Identity("iss", "ada", groups=groups, groups_at=now)
-        line = await self.sessions.create(self.origins.main, tokens, who, provider="generic", replaces=None)
+        line = await self.register.begin(self.origins.main, tokens, who, provider="generic", replaces=None)
         return line.partition(b";")[0]
 
     async def ask(self, cookie: bytes = b"", **more: Any) -> Verdict:
@@ -205,7 +216,7 @@ def test_an_entry_is_read_again_after_thirty_seconds_and_after_any_change() -> N
         await asyncio.sleep(31)
         await house.ask(cookie)
         assert house.store.asked == asked + 1
-        await house.store.end(next(iter(house.sessions._by_key)), Ended.SIGNED_OUT, 100)
+        await house.store.end(next(iter(house.sessions.cache)).key, Ended.SIGNED_OUT, 100)
         answer = await house.ask(cookie)
         assert isinstance(answer, Answer)
         assert answer.status == 401
@@ -464,6 +475,24 @@ def test_h4_a_sign_out_that_comes_while_a_session_is_first_read_is_not_missed() 
     run_virtual(main)
 
 
+def test_a_session_that_ends_here_while_its_record_is_read_again_is_refused() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        house = House(loop)
+        cookie = await house.sign_in()
+        await house.ask(cookie)
+        await asyncio.sleep(31)
+        house.store.slow_s = 1.0
+        request = asyncio.ensure_future(house.ask(cookie))
+        await asyncio.sleep(0.5)  # what the store said is on its way
+        (session,) = house.sessions.cache
+        house.sessions.drop(session, Ended.SIGNED_OUT)
+        answer = await request
+        assert isinstance(answer, Answer)
+        assert json.loads(answer.body)["reason"] == Ended.SIGNED_OUT
+
+    run_virtual(main)
+
+
 @pytest.mark.parametrize("check", ["away", "exp", "kid_unknown"])
 def test_f21_an_id_token_that_cannot_be_judged_changes_nothing(check: str) -> None:
     async def main(loop: VirtualLoop) -> None:
@@ -553,7 +582,7 @@ def test_open_tunnels_are_closed_when_the_session_is_signed_out() -> None:
         unwatch()
         session = await house.sessions.open(house.origins.main, cookie)
         assert session is not None
-        await house.sessions.end(session, Ended.SIGNED_OUT)
+        await house.register.end(session, Ended.SIGNED_OUT)
         assert closed == ["first"]
 
     run_virtual(main)

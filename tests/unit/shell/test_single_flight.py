@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from proxy.core import steps
+from proxy.core.blobs import open_tokens, seal_tokens
 from proxy.core.breaker import Breaker
 from proxy.core.providers import PROFILES, Reuse
 from proxy.core.seal import SessionSeal, new_ticket
@@ -18,11 +19,11 @@ from proxy.core.session import Ended, OutcomeKind, Record, Tokens, store_key
 from proxy.core.timing import RefreshPolicy
 from proxy.core.token_reply import RawReply
 from proxy.errors import NotSent, ReplyLost, StoreUnavailable
-from proxy.shell.blobs import open_tokens, seal_tokens
 from proxy.shell.clock import StoreTime
-from proxy.shell.renewal import Kit, Subject
+from proxy.shell.kit import Kit
 from proxy.shell.single_flight import Hooks, SingleFlight
 from proxy.shell.store.memory import MemoryStore
+from proxy.shell.subject import Subject
 from tests.virtual import LoopClock, VirtualLoop, run_virtual
 
 Handler = Callable[["ModelOP", str], Awaitable[RawReply]]

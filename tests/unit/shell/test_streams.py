@@ -25,7 +25,7 @@ class Stage:
         forward = await self.house.ask(cookie)
         assert isinstance(forward, Forward)
         assert forward.watch is not None
-        self.session = next(iter(self.house.sessions._by_key.values()))
+        self.session = next(iter(self.house.sessions.cache))
         return forward.watch(self.close)
 
     def close(self) -> None:
@@ -106,8 +106,8 @@ def test_a_stream_that_opens_after_its_session_ended_is_closed_at_once() -> None
         forward = await stage.house.ask(cookie)
         assert isinstance(forward, Forward)
         assert forward.watch is not None
-        session = next(iter(stage.house.sessions._by_key.values()))
-        await stage.house.sessions.end(session, Ended.SIGNED_OUT)
+        session = next(iter(stage.house.sessions.cache))
+        await stage.house.register.end(session, Ended.SIGNED_OUT)
         forward.watch(stage.close)()
         assert stage.closed == 1
 
@@ -120,15 +120,15 @@ def test_a_session_that_left_the_cache_comes_back_with_its_stream() -> None:
         forward = await stage.house.ask(cookie)
         assert isinstance(forward, Forward)
         assert forward.watch is not None
-        session = next(iter(stage.house.sessions._by_key.values()))
-        stage.house.sessions._forget(session)
+        session = next(iter(stage.house.sessions.cache))
+        stage.house.sessions.cache.forget(session)
         stop = forward.watch(stage.close)
-        assert stage.house.sessions.streaming() == [session]
+        assert stage.house.sessions.cache.streaming() == [session]
         await stage.house.store.end(session.key, Ended.SIGNED_OUT, 100)
         await asyncio.sleep(2)
         assert stage.closed == 1
         stop()
-        assert stage.house.sessions._bytes == 0
+        assert stage.house.sessions.cache.size_bytes == 0
 
     staged(body)
 
@@ -137,9 +137,44 @@ def test_a_stream_that_ended_by_itself_is_looked_after_no_more() -> None:
     async def body(stage: Stage) -> None:
         stop = await stage.open()
         stop()
-        assert stage.house.sessions.streaming() == []
+        assert stage.house.sessions.cache.streaming() == []
         asked = stage.house.store.asked
         await asyncio.sleep(600)
         assert stage.house.store.asked == asked
+
+    staged(body)
+
+
+def test_f20_a_stream_reads_no_tokens_whose_id_token_is_still_being_checked() -> None:
+    async def body(stage: Stage) -> None:
+        await stage.open(life_s=300)
+        house, session = stage.house, stage.session
+        house.op.id_token, house.op.check_takes_s = "idt1", 5.0
+        while not house.op.calls:
+            await asyncio.sleep(LOOK_S)  # the stream's own renewal, when the tokens are due
+        await asyncio.sleep(3 * LOOK_S)  # stored, told to every listener, and being checked
+        await house.sessions.read_again(session)
+        assert session.tokens.access_token == "at0"
+        assert b"at0" in session.forward.identity
+        assert session.stale  # who asks next reads again
+        await asyncio.sleep(6)
+        assert session.tokens.access_token == "at1"
+        assert stage.closed == 0
+
+    staged(body)
+
+
+def test_f20_a_streams_rereading_does_not_revive_a_session_that_the_store_cannot_end_yet() -> None:
+    async def body(stage: Stage) -> None:
+        await stage.open(life_s=300)
+        house, session = stage.house, stage.session
+        house.op.id_token, house.op.reject, house.store.endings_fail = "idt1", "sub", True
+        while not session.gone:
+            await asyncio.sleep(LOOK_S)
+        assert stage.closed == 1
+        await house.sessions.read_again(session)
+        assert session.gone == Ended.MISMATCH
+        assert session.tokens.access_token == "at0"
+        assert house.sessions.cached(session.key) is None
 
     staged(body)

@@ -84,7 +84,7 @@ def test_a_session_that_ended_is_a_no() -> None:
         house = House(loop)
         cookie = await house.sign_in()
         assert await status(house, cookie) == 202
-        await house.store.end(next(iter(house.sessions._by_key)), Ended.SIGNED_OUT, 100)
+        await house.store.end(next(iter(house.sessions.cache)).key, Ended.SIGNED_OUT, 100)
         assert await status(house, cookie) == 401
 
     run_virtual(main)

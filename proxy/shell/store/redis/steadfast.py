@@ -15,17 +15,16 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from proxy.core.answers import (
+    AcquireAnswer,
     Ask,
     Changed,
     Commit,
+    CommitAnswer,
     Committed,
-    Condemned,
-    FailedLately,
+    CondemnAnswer,
     Gone,
     Granted,
-    Held,
     Snapshot,
-    Unresolved,
 )
 from proxy.core.session import Ended, Outcome, Record
 from proxy.errors import StoreUnavailable
@@ -80,7 +79,7 @@ class SteadfastStore(RedisStore):
         record = await self._restored(key, snapshot.record)
         return Snapshot(record, snapshot.now, snapshot.not_before)
 
-    async def acquire(self, key: str, ask: Ask) -> Granted | Changed | Held | FailedLately | Gone:
+    async def acquire(self, key: str, ask: Ask) -> AcquireAnswer:
         while True:
             if hold_s := self._primaries.hold_s:
                 # Those who remember what the failover lost write it again first.
@@ -102,7 +101,7 @@ class SteadfastStore(RedisStore):
             case _:
                 return answer
 
-    async def commit(self, key: str, write: Commit) -> Committed | Changed | Gone:
+    async def commit(self, key: str, write: Commit) -> CommitAnswer:
         over = write
         while True:
             self._memory.sends(key, write)
@@ -123,9 +122,7 @@ class SteadfastStore(RedisStore):
             log.warning("store_went_back", extra={"session": key[:12]})
             over = _over(write, record)
 
-    async def condemn(
-        self, key: str, attempt: str, gen: str, outcome: Outcome
-    ) -> Condemned | Unresolved | Changed | Gone:
+    async def condemn(self, key: str, attempt: str, gen: str, outcome: Outcome) -> CondemnAnswer:
         answer = await super().condemn(key, attempt, gen, outcome)
         match answer:
             case Changed():

@@ -19,10 +19,13 @@ import msgspec
 
 from proxy.core import record as rules
 from proxy.core.answers import (
+    AcquireAnswer,
     Ask,
     Changed,
     Commit,
+    CommitAnswer,
     Committed,
+    CondemnAnswer,
     Condemned,
     FailedLately,
     Gone,
@@ -167,7 +170,7 @@ class RedisStore:
         self._reads.append((key, future))
         return await future
 
-    async def acquire(self, key: str, ask: Ask) -> Granted | Changed | Held | FailedLately | Gone:
+    async def acquire(self, key: str, ask: Ask) -> AcquireAnswer:
         reply = await self._write(
             "acquire",
             key,
@@ -199,7 +202,7 @@ class RedisStore:
         reply = await self._write("renew", key, attempt, repr(lease_s))
         return reply[0] == b"ours"
 
-    async def commit(self, key: str, write: Commit) -> Committed | Changed | Gone:
+    async def commit(self, key: str, write: Commit) -> CommitAnswer:
         reply = await self._write(
             "commit",
             key,
@@ -220,9 +223,7 @@ class RedisStore:
         packed = pack_outcome(outcome) if outcome is not None else b""
         await self._write("abandon", key, attempt, packed, "1" if release else "0")
 
-    async def condemn(
-        self, key: str, attempt: str, gen: str, outcome: Outcome
-    ) -> Condemned | Unresolved | Changed | Gone:
+    async def condemn(self, key: str, attempt: str, gen: str, outcome: Outcome) -> CondemnAnswer:
         reply = await self._write("condemn", key, attempt, gen, pack_outcome(outcome), repr(INTENT_KEEP_S))
         now = float(reply[1])
         match reply[0]:

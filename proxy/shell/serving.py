@@ -1,0 +1,43 @@
+"""How one listener serves under one configuration: all that a reload replaces, in one value."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from proxy.core.gate import Verdict
+from proxy.core.headers import HeaderPolicy, Trusted
+from proxy.shell.limits import Limits, Timeouts
+from proxy.shell.peer import Peer
+from proxy.shell.pool import Upstreams
+from proxy.wire.head import RequestHead
+
+
+class Door(Protocol):
+    """Asked once per request head; warm, it answers at once."""
+
+    def admit(self, head: RequestHead, peer: Peer, /) -> Verdict | Awaitable[Verdict]:
+        """The verdict on a request. Whatever it raises, the request is not forwarded."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """See the module's docstring.
+
+    Attributes:
+        door: decides about each request.
+        policy: about header fields.
+        limits: what connections may take.
+        timeouts: how long is waited for whom.
+        upstreams: where to forward to; None = this listener only answers.
+        trusted: peers whose `X-Forwarded-*` are believed; nobody by default.
+    """
+
+    door: Door
+    policy: HeaderPolicy
+    limits: Limits = field(default_factory=Limits)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    upstreams: Upstreams | None = None
+    trusted: Trusted = field(default_factory=Trusted)
