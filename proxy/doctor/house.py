@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from proxy.config import Settings
-from proxy.config.grammar import is_loopback
+from proxy.config.grammar import Address, is_loopback, upstream_address
 from proxy.config.redis_address import is_redis
 from proxy.core.cookies import names_for
 from proxy.doctor import sessions
@@ -105,16 +105,29 @@ def sqlite(path: Path) -> Finding:
 
 
 async def upstream(settings: Settings) -> AsyncIterator[Finding]:
-    """Whether the app answers, and whether it can be reached around us."""
-    address = settings.upstream_address
+    """Whether each app answers, and whether it can be reached around us."""
+    texts = dict.fromkeys(text for text in (settings.upstream, *settings.upstreams.values()) if text)
+    if not texts:
+        yield ok("app.reach", "none is configured: the engine that asks for forward auth carries the traffic")
+        what = "Nightporter cannot see whether the app is reached around that engine"
+        why = "Whoever reaches it without the engine can send any identity header."
+        yield warn("app.around", what, why, "Let a network policy admit the engine only.")
+    for text in texts:
+        async for finding in _app(upstream_address(text), settings):
+            yield finding
+
+
+async def _app(address: Address, settings: Settings) -> AsyncIterator[Finding]:
     if address.path:
         good = await _connects_unix(address.path)
         yield ok("app.reach", f"{address.path} takes connections") if good else _away(address.path)
         yield ok("app.around", "a unix socket: nobody else reaches the app")
         return
     place = f"{address.host}:{address.port}"
-    context = ssl.create_default_context(cafile=settings.ca_file or None) if address.tls else None
-    good = await _connects(address.host, address.port, context)
+    ca_file = settings.upstream_tls.ca_file or settings.ca_file or None
+    context = ssl.create_default_context(cafile=ca_file) if address.tls else None
+    name = settings.upstream_tls.server_name if address.tls else ""
+    good = await _connects(address.host, address.port, context, name)
     yield ok("app.reach", f"{place} takes connections") if good else _away(place)
     if not is_loopback(address.host):
         yield warn(
@@ -142,10 +155,12 @@ def _away(place: str) -> Finding:
     )
 
 
-async def _connects(host: str, port: int, context: ssl.SSLContext | None) -> bool:
+async def _connects(host: str, port: int, context: ssl.SSLContext | None, name: str = "") -> bool:
     try:
         async with asyncio.timeout(CONNECT_S):
-            _, writer = await asyncio.open_connection(host, port, ssl=context)
+            _, writer = await asyncio.open_connection(
+                host, port, ssl=context, server_hostname=(name or host) if context else None
+            )
     except (OSError, TimeoutError):
         return False
     writer.close()

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import pytest
 
 from proxy import wiring
 from proxy.config import Loaded, Op, Refresh, Secret, Settings
+from proxy.config.declaration import ForwardAuth
 from proxy.core.answers import Tally
 from proxy.doctor import documents, sessions
 from proxy.doctor.login import kind_of
@@ -647,6 +649,34 @@ def test_sessions_from_before_the_change_are_counted(
     ]
     finding = sessions.judged(made, settings)
     assert (finding.level, says in finding.what, remedy in finding.remedy) == (level, True, True), finding
+
+
+def test_an_app_that_answers_on_this_machines_other_address_too_is_found(
+    op: CheckedOP, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bound to every address: whoever reaches it needs no sign-in."""
+    monkeypatch.setattr("proxy.doctor.house._own_address", lambda: "127.0.0.2")
+    with socket.create_server(("127.0.0.1", 0)) as app:
+        port = app.getsockname()[1]
+        settings = settings_for(op, upstream=f"http://127.0.0.1:{port}")
+        assert found(run(op, settings), "app.around")[0] is Level.OK
+        with socket.create_server(("127.0.0.2", port)):
+            level, what, remedy = found(run(op, settings), "app.around")
+    assert (level, f"127.0.0.2:{port}" in what) == (Level.FAIL, True)
+    assert "127.0.0.1 only" in remedy
+
+
+def test_every_app_is_looked_at_and_forward_auth_has_none(op: CheckedOP, tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    with socket.socket(socket.AF_UNIX) as app:
+        app.bind(str(path))
+        app.listen()
+        settings = settings_for(op, upstream=f"unix:{path}", upstreams={"/api/": "http://127.0.0.1:9"})
+        levels = [each.level for each in run(op, settings).findings if each.check == "app.reach"]
+    assert levels == [Level.OK, Level.FAIL]
+    asked = settings_for(op, upstream="", forward_auth=ForwardAuth(listen="127.0.0.1:8082"))
+    level, what, _ = found(run(op, asked), "app.around")
+    assert (level, "engine" in what) == (Level.WARN, True)
 
 
 # -- the command --
