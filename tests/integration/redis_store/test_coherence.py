@@ -39,7 +39,7 @@ def test_a_change_on_one_replica_is_told_on_the_other_once_and_on_itself_once(se
             await a.commit(KEY, reply("x"))
             await until(lambda: told_b == [KEY], "b hears of the commit")
             await a.end(KEY, "signed_out", 60)
-            await until(lambda: told_b == [KEY] * 2, "b hears of the end")
+            await until(lambda: told_b == [KEY, f"ended:{KEY}"], "b hears of the end")
             await b.end("nobody", "signed_out", 60)
             assert told_a == [KEY] * 2
 

@@ -148,7 +148,7 @@ def test_t11_a_lost_ending_and_a_lost_mark_are_said_again_by_whoever_heard_of_th
             b.listen(heard.append)
             await a.end(KEY, "signed_out", 600)
             await a.mark("bob", 600)
-            await until(lambda: KEY in heard and "user:bob" in heard, "b has heard of both")
+            await until(lambda: f"ended:{KEY}" in heard and "user:bob" in heard, "b has heard of both")
             await a.close()  # the one that wrote them is gone
             await asyncio.to_thread(sentinels.fail_over)
 
