@@ -34,8 +34,8 @@ AT_ONCE = 32
 MAX_UNWRITTEN = 1000
 """Logouts that wait for the store; each is a few hundred bytes."""
 
-SLACK_S = 1.0
-"""How far two replicas' readings of the store's time may be apart."""
+SLACK_S = 5.0
+"""How far two replicas' readings of the store's time may be apart, busy as they may be."""
 
 AGAIN_S = 5.0
 """A store that is away is tried at least this often."""
@@ -72,7 +72,7 @@ class Logouts:
         """
         heard_at = self._time.now()
         try:
-            return await self._obey(logout, heard_at)
+            return await self._obey(logout)
         except StoreUnavailable:
             self._remember(logout, heard_at)
             raise
@@ -96,14 +96,13 @@ class Logouts:
             ended += sum(await asyncio.gather(*each))
         return ended
 
-    async def _obey(self, logout: LogoutToken, heard_at: float) -> int:
+    async def _obey(self, logout: LogoutToken, born_by: float = inf) -> int:
         name = logout_name(logout.iss, logout.jti)
         if await self._store.noted(name):
             raise IdTokenRejected("jti", detail="this logout token was obeyed before")
         whose = op_session_name(logout.iss, logout.sid) or user_name(logout.iss, logout.sub)
         await self._store.note(whose, WORD_S)
-        # Who has come in since it was heard (the store was away) was not signed out by it.
-        ended = await self.end(logout.iss, logout.sub, logout.sid, born_by=heard_at + SLACK_S)
+        ended = await self.end(logout.iss, logout.sub, logout.sid, born_by=born_by)
         # Last: a token that was not obeyed whole must work again.
         await self._store.note(name, max(1.0, logout.until - self._time.now()))
         return ended
@@ -142,7 +141,8 @@ class Logouts:
                 tries += 1
                 await asyncio.sleep(min(AGAIN_S, 0.2 * backoff_s(tries, 0.5)))
                 try:
-                    ended = await self._obey(logout, heard_at)
+                    # Who has come in since it was heard was not signed out by it.
+                    ended = await self._obey(logout, heard_at + SLACK_S)
                 except StoreUnavailable:
                     continue
                 except IdTokenRejected:
