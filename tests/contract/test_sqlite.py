@@ -374,10 +374,12 @@ def test_a_full_disk_refuses_writes_still_reads_and_recovers(file: File) -> None
         with pytest.raises(StoreUnavailable) as caught:
             await store.commit(KEY, big)
         assert "the disk is full: free some space" in caught.value.detail
+        assert store.problem == "full", "although reads go on"
         assert await stored(store) == new_record()
         assert told == [], "nothing happened, nobody hears of it"
         await store.sql("PRAGMA max_page_count = 1000000")
         assert isinstance(await store.commit(KEY, big), Committed), "the same attempt may be repeated"
+        assert store.problem == ""
         assert told == [KEY]
 
     file.play(script)
@@ -391,6 +393,23 @@ def test_a_read_only_file_is_named(file: File) -> None:
             await store.commit(KEY, reply("a"))
         assert "read-only: make the file and its directory writable" in caught.value.detail
         assert (await stored(store)).gen == "login"
+        assert store.problem == "read-only"
+
+    file.play(script)
+
+
+def test_writes_that_are_possible_again_are_noticed_although_nobody_writes(file: File) -> None:
+    async def script(store: OpenedUp) -> None:
+        await store.create(KEY, new_record())
+        await store.sql("PRAGMA query_only = 1")
+        with pytest.raises(StoreUnavailable):
+            await store.commit(KEY, reply("a"))
+        assert store.problem == "read-only"
+        await store.sql("PRAGMA query_only = 0")
+        async with asyncio.timeout(60):
+            while store.problem:
+                assert (await stored(store)).gen == "login"
+                await asyncio.sleep(0.05)
 
     file.play(script)
 

@@ -162,3 +162,21 @@ def test_d12_a_store_that_was_emptied_is_one_clean_sign_in_each(tmp_path: Path) 
         back = ada.visit("/page?x=4")
         assert (back.status, back.url) == (200, house.url + "/page?x=4")
         assert ada.get("/api").status == 200
+
+
+def test_d13_a_store_that_reads_but_takes_no_writes_is_told_and_told_again_when_it_is_well(
+    tmp_path: Path,
+) -> None:
+    with House(tmp_path) as house:
+        ada = house.somebody()
+        assert "store" not in house.replica.operations("/readyz").text
+        with store_away(tmp_path):
+            house.advance(120)  # activity is written at most once a minute
+            assert ada.get("/a").status == 200  # reads go on in the file that is open
+            until(lambda: '"store"' in house.replica.operations("/readyz").text)
+            assert house.replica.operations("/readyz").status == 200  # a blip takes no pod away
+            assert house.replica.metric("nightporter_store_up") == 0
+            assert ada.get("/b").status == 200
+        # Nobody need come: the store finds out by itself.
+        until(lambda: house.replica.metric("nightporter_store_up") == 1)
+        assert "store" not in house.replica.operations("/readyz").text

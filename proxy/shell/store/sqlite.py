@@ -41,6 +41,8 @@ _PURGE_ROWS = 256
 _BATCH = 128
 _PAGE = 256
 _LOOK_S = 0.3
+_TRY_S = 2.0
+"""How often a write is tried while writes fail and nobody asks for one: what is well again says so."""
 _WAL_BYTES = 16 * 1024 * 1024
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -71,6 +73,16 @@ _REMEDIES = {
     sqlite3.SQLITE_NOTADB: "not a database: name another file",
     sqlite3.SQLITE_IOERR: "the disk fails: look at the kernel's log",
 }
+
+_WORDS = {
+    sqlite3.SQLITE_BUSY: "locked",
+    sqlite3.SQLITE_LOCKED: "locked",
+    sqlite3.SQLITE_FULL: "full",
+    sqlite3.SQLITE_READONLY: "read-only",
+    sqlite3.SQLITE_CORRUPT: "damaged",
+    sqlite3.SQLITE_NOTADB: "damaged",
+}
+"""What is wrong, in one word, while writes fail."""
 
 Work = Callable[[sqlite3.Connection], Any]
 
@@ -108,6 +120,13 @@ class SqliteStore(EmbeddedStore):
         self._changes = 0
         self._version = 0
         self._inode = (0, 0)
+        self._problem = ""
+        self._try_at = 0.0
+
+    @property
+    def problem(self) -> str:
+        """Why writes fail; reads may go on all the while."""
+        return self._problem
 
     async def open(self) -> None:
         """Take the file and make it ready.
@@ -255,6 +274,7 @@ class SqliteStore(EmbeddedStore):
             _answer(loop, ready, None, None)
             while (batch := self._next_batch()) is not None:
                 self._look_outside(db, loop)
+                self._try_to_write(db)
                 reads = [call for call in batch if call.reads]
                 writes = [call for call in batch if not call.reads]
                 if reads:
@@ -311,7 +331,11 @@ class SqliteStore(EmbeddedStore):
                 db.execute("RELEASE one")
                 answers.append((answer, problem))
             db.execute("COMMIT")
+            if not batch[0].reads:
+                self._problem = ""
         except (sqlite3.Error, StoreUnavailable) as error:
+            if not batch[0].reads:
+                self._writes_fail(error)
             if db.in_transaction:
                 try:
                     db.execute("ROLLBACK")
@@ -321,6 +345,27 @@ class SqliteStore(EmbeddedStore):
             answers = [(None, self._translated(error)) for _ in batch]
         for call, (answer, problem) in zip(batch, answers, strict=True):
             _answer(call.loop, call.future, answer, problem, call.landed)
+
+    def _writes_fail(self, error: sqlite3.Error | StoreUnavailable) -> None:
+        moved = isinstance(error, StoreUnavailable)
+        self._problem = "moved" if moved else _WORDS.get(_code(error), "failing")
+        self._try_at = time.monotonic() + _TRY_S
+
+    def _try_to_write(self, db: sqlite3.Connection) -> None:
+        """While writes fail, try one that changes nothing, now and then."""
+        if not self._problem or time.monotonic() < self._try_at:
+            return
+        try:
+            self._check_place()
+            db.execute("PRAGMA busy_timeout = 0")  # reads must not wait behind this
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        except (sqlite3.Error, StoreUnavailable) as error:
+            self._writes_fail(error)
+            return
+        finally:
+            db.execute(f"PRAGMA busy_timeout = {int(self._busy_s * 1000)}")
+        log.info("store_back", extra={"reason": self._problem})
+        self._problem = ""
 
     def _connect(self) -> sqlite3.Connection:
         # SQLite gives its -wal and -shm the mode of the file.
@@ -436,8 +481,7 @@ class SqliteStore(EmbeddedStore):
         if isinstance(error, StoreUnavailable):
             return error
         if isinstance(error, sqlite3.Error):
-            code = int(getattr(error, "sqlite_errorcode", 0))
-            text = f"{_REMEDIES.get(code & 0xFF, 'SQLite failed')} ({error})"
+            text = f"{_REMEDIES.get(_code(error), 'SQLite failed')} ({error})"
         elif isinstance(error, OSError) and error.errno == errno.EISDIR:
             text = "is a directory: name a file"
         else:
@@ -445,6 +489,11 @@ class SqliteStore(EmbeddedStore):
         unavailable = StoreUnavailable(f"SQLite store {self._path}: {text}")
         unavailable.__cause__ = error
         return unavailable
+
+
+def _code(error: Exception) -> int:
+    """SQLite's primary result code."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _inode(status: os.stat_result) -> tuple[int, int]:
