@@ -48,7 +48,6 @@ from proxy.shell.sessions import Sessions
 from proxy.shell.single_flight import Hooks, SingleFlight
 from proxy.shell.store.contract import Store
 from proxy.shell.store.memory import MemoryStore
-from proxy.shell.store.sqlite import SqliteStore
 from proxy.shell.store.timed import TimedStore
 from proxy.shell.streams import Streams
 from proxy.shell.telemetry import Telemetry
@@ -158,6 +157,8 @@ async def open_store(settings: Settings, clock: SystemClock, time: StoreTime) ->
         return open_redis(wiring.redis_options(settings), clock.monotonic, time.observe)
     if not settings.sqlite_path:
         return MemoryStore(clock.now)
+    from proxy.shell.store.sqlite import SqliteStore
+
     store = SqliteStore(settings.sqlite_path, clock.now)
     await store.open()
     return store

@@ -6,7 +6,6 @@ import asyncio
 import ssl
 import zlib
 from collections.abc import Mapping
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING
 
 from proxy.core.token_reply import RawReply
@@ -81,6 +80,9 @@ class Http:
 
         client = self._client
         if client is None:
+            # Not before the first call: it brings urllib and half of email along (4 % of a start).
+            from http.cookiejar import CookieJar, DefaultCookiePolicy
+
             client = self._client = httpx2.AsyncClient(
                 verify=self.tls(),
                 trust_env=False,
