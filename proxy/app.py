@@ -234,6 +234,7 @@ def join(settings: Settings, base: Base, before: Parts | None = None) -> Parts:
         sessions, register = before.sessions, before.register
     else:
         sessions = Sessions(store=base.store, rules=rules, clock=base.clock, time=base.time)
+        sessions.evicted = lambda session: base.telemetry.event("session_evicted", session=session.key[:12])
         register = Register(base.store, sessions, base.time)
     keeper = Keeper(
         sessions=sessions,

@@ -41,6 +41,7 @@ class Observed:
         self.sign_ins = self.without_refresh_token = 0
         self.life_s: float | None = None
         self.next_secret: bool | None = None
+        self._odd_life = ""
         self._kept_in_a_row = 0
         self._rotates: bool | None = None
         self._id_token: bool | None = None
@@ -68,6 +69,18 @@ class Observed:
         self.sign_ins += 1
         self.without_refresh_token += not issued.refresh_token
         self.life_s = issued.expires_in_s
+
+    def odd_life(self, issued: Issued, reckoned_s: float) -> str:
+        """The life that a reply names and nobody reckons with, in its words; "" if it was told before.
+
+        Args:
+            reckoned_s: the life that is reckoned with instead.
+        """
+        named = issued.expires_in_s
+        odd = "" if named is None or named == reckoned_s else f"{named:g}"
+        news = odd if odd != self._odd_life else ""
+        self._odd_life = odd
+        return news
 
     def uses_secret(self, next_one: bool) -> None:
         """Take in which of two client secrets is in use."""

@@ -188,6 +188,8 @@ def _tokens(desk: Desk, issued: Issued, sent_at: float, issuer: str) -> Tokens:
         min_s=refresh.min_life_s,
         max_s=refresh.max_life_s,
     )
+    if odd := desk.observed.odd_life(issued, life):
+        desk.event("token_life_clamped", provider=desk.name, expires_in=odd, reckoned_s=life)
     return Tokens(
         access_token=issued.access_token,
         refresh_token=issued.refresh_token,

@@ -14,7 +14,7 @@ from proxy.core.providers import Profile, Revocation
 from proxy.core.refresh import Attempt
 from proxy.core.seal import random_id
 from proxy.core.session import LEASE_S, Ended, Outcome, OutcomeKind
-from proxy.core.timing import due_at, floor_s, jitter_of
+from proxy.core.timing import due_at, floor_s, jitter_of, token_life_s
 from proxy.core.token_reply import Issued, RawReply, Refused, judge, own_words
 from proxy.errors import CookieError, NotSent, OPUnavailable, ProxyError, ReplyLost, StoreUnavailable
 from proxy.shell.held_lease import HeldLease
@@ -177,6 +177,9 @@ class Renewal:
         judged = judge(raw, kit.profile, now=now)
         if isinstance(judged, Issued):
             kit.observed.refreshed(self._sent, judged)
+            reckoned_s = token_life_s(judged, kit.policy)
+            if odd := kit.observed.odd_life(judged, reckoned_s):
+                log.warning("token_life_clamped", extra={"expires_in": odd, "reckoned_s": reckoned_s})
         else:
             self._tell_refusal(judged, raw)
         if isinstance(judged, Refused) and judged.kind in (OutcomeKind.TRANSIENT, OutcomeKind.CLIENT):

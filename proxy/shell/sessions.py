@@ -58,6 +58,7 @@ class Sessions:
         coherence: until when the store's word of changes can be relied on.
         store_away_since: monotonic time of the first read that failed; None while reads succeed.
         ended_outside: told of sessions that the operator or the provider ended, with their tokens open.
+        evicted: told of sessions that were alive when the store lost them.
     """
 
     def __init__(self, *, store: Store, rules: SessionRules, clock: Clock, time: StoreTime) -> None:
@@ -66,6 +67,7 @@ class Sessions:
         self.coherence = store.coherence
         self.store_away_since: float | None = None
         self.ended_outside: Callable[[OpenSession], None] = lambda session: None
+        self.evicted: Callable[[OpenSession], None] = lambda session: None
         self._store = store
         self._clock = clock
         self._time = time
@@ -243,6 +245,8 @@ class Sessions:
                     self._end_outside(reason, origin, ticket, session, to_give_back)
                 elif session is not None:
                     self.drop(session, reason)
+                    if reason == Ended.ABSENT:
+                        self.evicted(session)
                 return UNKNOWN if reason == Ended.ABSENT else reason
             case Wait():
                 assert session is not None

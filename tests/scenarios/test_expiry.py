@@ -42,6 +42,8 @@ def test_e6_e7_e8_announced_lives_are_read_and_clamped_and_never_make_a_loop(tmp
             life = told_life_s(house, announced)
             assert at_least <= life <= at_most, announced
             assert len(house.op.refreshes()) == before + 1, announced
+        told = [line["expires_in"] for line in house.replica.events("token_life_clamped")]
+        assert told == ["0", "-1", "nan", "1e+32", "1e+12"]  # each once, not with every renewal
 
 
 def test_e7_a_jwt_access_token_tells_its_life_where_the_reply_does_not(tmp_path: Path) -> None:

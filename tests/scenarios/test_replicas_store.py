@@ -269,9 +269,11 @@ def test_d10_one_replica_cut_off_serves_what_it_can_and_renews_nothing(strict: R
 def test_d11_an_evicted_session_is_one_sign_in(strict: RedisHouse) -> None:
     ada, other = strict.somebody(), strict.somebody("other")
     [key] = [k for k in keys(strict.redis) if ada_owns(strict, k, other)]
+    assert ada.get("/api", replica=1).status == 200
     strict.redis.do("DEL", key)
     strict.advance(31)  # caches believe for so long at most
     assert ada.get("/api", replica=1).status == 401
+    assert strict.replicas[1].metric("nightporter_events_total", event="session_evicted") == 1
     back = ada.visit("/page?x=1", replica=2)
     assert (back.status, back.url) == (200, strict.url + "/page?x=1")
     assert other.get("/api", replica=1).status == 200

@@ -69,3 +69,13 @@ def test_sign_ins_without_a_refresh_token_are_counted() -> None:
     figures = {name: value for name, _, value in observed.figures()}
     assert (figures["sign_ins"], figures["sign_ins_without_refresh_token"]) == (2, 1)
     assert figures["token_life_seconds"] == 300.0
+
+
+def test_e8_an_odd_life_is_told_once_and_again_when_it_is_another() -> None:
+    observed = Observed()
+    said = [
+        observed.odd_life(Issued("at", "rt", "", "", named), reckoned_s)
+        for named, reckoned_s in ((300.0, 300.0), (None, 3600.0), (0.0, 3600.0), (0.0, 3600.0), (1e12, 9.0),
+                                  (300.0, 300.0), (0.0, 3600.0))
+    ]  # fmt: skip
+    assert said == ["", "", "0", "", "1e+12", "", "0"]
