@@ -72,10 +72,12 @@ class Logouts:
         """
         heard_at = self._time.now()
         try:
-            return await self._obey(logout)
+            ended = await self._obey(logout)
         except StoreUnavailable:
             self._remember(logout, heard_at)
             raise
+        self._unwritten.discard(logout_name(logout.iss, logout.jti))  # the OP asked again
+        return ended
 
     async def end(self, iss: str, sub: str, sid: str, *, born_by: float = inf) -> int:
         """End the sessions of an OP's session, or of a person's; how many were alive.
@@ -96,12 +98,19 @@ class Logouts:
             ended += sum(await asyncio.gather(*each))
         return ended
 
-    async def _obey(self, logout: LogoutToken, born_by: float = inf) -> int:
+    async def _obey(self, logout: LogoutToken, heard_at: float = 0.0) -> int:
+        """Obey a logout token.
+
+        Args:
+            heard_at: store time when it came, where that was earlier: who has come in since is
+                spared. 0 = now.
+        """
         name = logout_name(logout.iss, logout.jti)
         if await self._store.noted(name):
             raise IdTokenRejected("jti", detail="this logout token was obeyed before")
         whose = op_session_name(logout.iss, logout.sid) or user_name(logout.iss, logout.sub)
-        await self._store.note(whose, WORD_S)
+        await self._store.note(whose, WORD_S, heard_at)
+        born_by = heard_at + SLACK_S if heard_at else inf
         ended = await self.end(logout.iss, logout.sub, logout.sid, born_by=born_by)
         # Last: a token that was not obeyed whole must work again.
         await self._store.note(name, max(1.0, logout.until - self._time.now()))
@@ -140,13 +149,14 @@ class Logouts:
             while True:
                 tries += 1
                 await asyncio.sleep(min(AGAIN_S, 0.2 * backoff_s(tries, 0.5)))
+                if name not in self._unwritten:
+                    return  # the OP asked again, and that came through
                 try:
-                    # Who has come in since it was heard was not signed out by it.
-                    ended = await self._obey(logout, heard_at + SLACK_S)
+                    ended = await self._obey(logout, heard_at)
                 except StoreUnavailable:
                     continue
                 except IdTokenRejected:
-                    return  # the OP asked again, and that came through
+                    return  # the same, at another replica
                 self._event("backchannel_logout", iss=logout.iss, sub=logout.sub, sessions=ended, tries=tries)
                 return
         finally:

@@ -134,9 +134,13 @@ class SideBySide(RuleBasedStateMachine):
     def end(self, key: str, reason: str, keep_s: float) -> None:
         self.both(lambda store: store.end(key, reason, keep_s))
 
-    @rule(name=st.sampled_from(["n1", "n2"]), keep_s=st.sampled_from([1.0, 60.0]))
-    def note(self, name: str, keep_s: float) -> None:
-        self.both(lambda store: store.note(name, keep_s))
+    @rule(
+        name=st.sampled_from(["n1", "n2"]),
+        keep_s=st.sampled_from([1.0, 60.0]),
+        at=st.sampled_from([0.0, START + 10]),
+    )
+    def note(self, name: str, keep_s: float, at: float) -> None:
+        self.both(lambda store: store.note(name, keep_s, at))
 
     @rule(name=st.sampled_from(["n1", "n2"]))
     def noted(self, name: str) -> None:

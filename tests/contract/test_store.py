@@ -783,8 +783,10 @@ def test_a_note_tells_when_and_is_forgotten(scene: Scene) -> None:
         assert await store.noted("n") == at
         later = await store.note("n", 10)
         assert await store.noted("n") == later == at + 599
+        assert await store.note("n", 10, at) == later, "it only moves forward"
         scene.clock.advance(10)
         assert await store.noted("n") == 0
+        assert await store.note("n", 10, at) == at == await store.noted("n"), "also what was long ago"
 
     scene.play(script)
 

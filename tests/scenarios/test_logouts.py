@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.op.scripted import Gate, Script, fingerprint
-from tests.scenarios.back_channel import FORM, PATH, tell
+from tests.scenarios.back_channel import FORM, PATH, obeyed, tell
 from tests.scenarios.house import House, until
 from tests.scenarios.redis_house import ALL, RedisHouse, reply_of
 from tests.scenarios.test_request_path import ended, head_of, tunnel
@@ -39,7 +39,7 @@ def test_h6_a_logout_at_the_op_during_a_renewal_stays_one_and_the_new_token_is_r
     holder = ada.send("/a", replica=0)
     held.wait_reached()
     draft = strict.op.logout_draft(sid=sid) if by == "sid" else strict.op.logout_draft()
-    assert tell(strict, draft.signed(), replica=1).status == 200
+    obeyed(strict, draft.signed(), replica=1)
     given_back.wait_reached()  # the old token, by the replica that had the session open
     held.open()
     assert reply_of(holder).status == 401
@@ -57,7 +57,7 @@ def test_h6_a_sign_in_under_way_does_not_outlive_a_logout_of_the_same_session(st
     strict.op.script_next(Script(after=held), "code")
     waiting = ada.send(f"/oauth2/callback?{urlencode(strict.op.code_for(to_op))}", replica=0)
     held.wait_reached()
-    assert tell(strict, strict.op.logout_draft(sid=strict.op.sids[-1]).signed(), replica=1).status == 200
+    obeyed(strict, strict.op.logout_draft(sid=strict.op.sids[-1]).signed(), replica=1)
     held.open()
     told = reply_of(waiting)
     assert (told.status, [line for line in told.all("set-cookie") if line.startswith("np=")]) == (400, [])
@@ -67,7 +67,7 @@ def test_h6_a_sign_in_under_way_does_not_outlive_a_logout_of_the_same_session(st
 def test_h7_a_logout_token_works_once_whichever_replica_it_comes_to(strict: RedisHouse) -> None:
     ada = strict.somebody()
     draft = strict.op.logout_draft()
-    assert tell(strict, draft.signed(), replica=0).status == 200
+    obeyed(strict, draft.signed(), replica=0)
     refused_everywhere(strict, ada.jar)
     again = strict.somebody()
     for n in ALL:
@@ -97,7 +97,7 @@ def test_h8_a_logout_at_the_op_gives_the_refresh_token_back_once_although_nobody
     tokens = {n: ada.get("/warm", replica=n).token for n in (0, 2)}  # two replicas have it open
     assert len(set(tokens.values())) == 1
     sid = strict.op.sids[-2]
-    assert tell(strict, strict.op.logout_draft(sub="", sid=sid).signed(), replica=1).status == 200
+    obeyed(strict, strict.op.logout_draft(sub="", sid=sid).signed(), replica=1)
     until(lambda: strict.op.revoked)
     refused_everywhere(strict, ada.jar)
     assert not strict.op.access_token_works(tokens[0])  # the whole sign-in, the access token too
@@ -110,7 +110,7 @@ def test_h8_where_no_replica_has_the_session_open_its_cookie_gives_the_token_bac
 ) -> None:
     ada = strict.somebody(replica=0)
     strict.replicas[0].stop()
-    assert tell(strict, strict.op.logout_draft().signed(), replica=1).status == 200
+    obeyed(strict, strict.op.logout_draft().signed(), replica=1)
     assert strict.op.revoked == []  # nobody can open it
     for _ in range(3):
         told = ada.get("/a", replica=2)
@@ -124,7 +124,7 @@ def test_h6_open_streams_end_with_a_logout_at_the_op(strict: RedisHouse) -> None
     sock = tunnel(strict, ada)
     stream = ada.send("/events", replica=1)
     assert head_of(stream).startswith(b"HTTP/1.1 200")
-    assert tell(strict, strict.op.logout_draft().signed(), replica=2).status == 200
+    obeyed(strict, strict.op.logout_draft().signed(), replica=2)
     assert ended(sock)
     assert ended(stream)
 
@@ -134,7 +134,7 @@ def test_h6_a_logout_is_obeyed_while_the_op_answers_nothing_else(strict: RedisHo
     draft = strict.op.logout_draft()
     strict.op.refuse()
     strict.op.hang_up()
-    assert tell(strict, draft.signed(), replica=1).status == 200
+    obeyed(strict, draft.signed(), replica=1)
     refused_everywhere(strict, ada.jar)
 
 

@@ -125,8 +125,11 @@ class Store(Protocol):
         """Spend a sign-in flow; True for the first caller only, remembered for `keep_s`."""
         ...
 
-    async def note(self, name: str, keep_s: float) -> float:
-        """Remember for `keep_s` that what `name` stands for happened now; a later note moves it forward.
+    async def note(self, name: str, keep_s: float, at: float = 0.0) -> float:
+        """Remember for `keep_s` from now that what `name` stands for happened; it only moves forward.
+
+        Args:
+            at: store time when it happened; 0 = now.
 
         Returns:
             The store time that is remembered.

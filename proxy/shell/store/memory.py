@@ -64,13 +64,14 @@ class MemoryStore(EmbeddedStore):
         marks = (self._marks.get(name, (0.0, 0.0)) for name in {"", record.user})
         return max(at if now < until else 0.0 for at, until in marks)
 
-    async def note(self, name: str, keep_s: float) -> float:
+    async def note(self, name: str, keep_s: float, at: float = 0.0) -> float:
         now = self._clock()
         for old, (_, until) in list(self._notes.items())[:_SWEEP]:
             if now >= until:
                 del self._notes[old]
-        self._notes[name] = (now, now + keep_s)
-        return now
+        at = max(at or now, await self.noted(name))
+        self._notes[name] = (at, now + keep_s)
+        return at
 
     async def noted(self, name: str) -> float:
         at, until = self._notes.get(name, (0.0, 0.0))

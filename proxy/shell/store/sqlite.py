@@ -201,8 +201,8 @@ class SqliteStore(EmbeddedStore):
     async def not_before(self, record: Record) -> float:
         return await self._run(lambda db: sqlite_marks.not_before(db, record.user, self._clock()), reads=True)
 
-    async def note(self, name: str, keep_s: float) -> float:
-        return await self._run(lambda db: sqlite_marks.note(db, name, self._clock(), keep_s))
+    async def note(self, name: str, keep_s: float, at: float = 0.0) -> float:
+        return await self._run(lambda db: sqlite_marks.note(db, name, at, self._clock(), keep_s))
 
     async def noted(self, name: str) -> float:
         return await self._run(lambda db: sqlite_marks.noted(db, name, self._clock()), reads=True)

@@ -44,11 +44,12 @@ def not_before(db: sqlite3.Connection, user: str, now: float) -> float:
     return float(db.execute(query, (user, now)).fetchone()[0] or 0.0)
 
 
-def note(db: sqlite3.Connection, name: str, now: float, keep_s: float) -> float:
-    """Remember that something happened now. Marks and notes share a table: a note has a name of its own."""
+def note(db: sqlite3.Connection, name: str, at: float, now: float, keep_s: float) -> float:
+    """Remember that something happened; at 0 = now. Notes share the marks' table by names of their own."""
     db.execute("DELETE FROM mark WHERE drop_at <= ?", (now,))
-    db.execute("INSERT OR REPLACE INTO mark VALUES (?, ?, ?)", (f"note:{name}", now, now + keep_s))
-    return now
+    at = max(at or now, noted(db, name, now))
+    db.execute("INSERT OR REPLACE INTO mark VALUES (?, ?, ?)", (f"note:{name}", at, now + keep_s))
+    return at
 
 
 def noted(db: sqlite3.Connection, name: str, now: float) -> float:

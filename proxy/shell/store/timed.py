@@ -87,8 +87,8 @@ class TimedStore:
     async def not_before(self, record: Record) -> float:
         return await self._timed("not_before", self._inner.not_before(record))
 
-    async def note(self, name: str, keep_s: float) -> float:
-        return await self._timed("note", self._inner.note(name, keep_s))
+    async def note(self, name: str, keep_s: float, at: float = 0.0) -> float:
+        return await self._timed("note", self._inner.note(name, keep_s, at))
 
     async def noted(self, name: str) -> float:
         return await self._timed("noted", self._inner.noted(name))

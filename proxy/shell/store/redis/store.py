@@ -129,8 +129,9 @@ class RedisStore:
             raise marks
         return await self._marked(record, marks)
 
-    async def note(self, name: str, keep_s: float) -> float:
-        reply = await self._told(self._call("note", f"{self._prefix}note:{name}", repr(keep_s)))
+    async def note(self, name: str, keep_s: float, at: float = 0.0) -> float:
+        place = f"{self._prefix}note:{name}"
+        reply = await self._told(self._call("note", place, repr(keep_s), repr(at)))
         return float(reply[3])
 
     async def noted(self, name: str) -> float:
