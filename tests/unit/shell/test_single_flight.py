@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from proxy.config.registry import declared
 from proxy.core import steps
 from proxy.core.blobs import open_tokens, seal_tokens
 from proxy.core.breaker import Breaker
 from proxy.core.providers import PROFILES, Reuse
 from proxy.core.seal import SessionSeal, new_ticket
-from proxy.core.session import Ended, OutcomeKind, Record, Tokens, store_key
+from proxy.core.session import LEASE_S, RENEW_S, Ended, OutcomeKind, Record, Tokens, store_key
 from proxy.core.timing import RefreshPolicy
 from proxy.core.token_reply import RawReply
 from proxy.errors import NotSent, ReplyLost, StoreUnavailable
@@ -131,16 +132,19 @@ class FlakyStore(MemoryStore):
 class House:
     """One or several replicas on one store and one OP."""
 
-    def __init__(self, loop: VirtualLoop, reuse: Reuse = Reuse.UNKNOWN, replicas: int = 1) -> None:
+    def __init__(
+        self, loop: VirtualLoop, reuse: Reuse = Reuse.UNKNOWN, replicas: int = 1, call_s: float = 15.0
+    ) -> None:
         self.clock = LoopClock(loop)
         self.store = FlakyStore(self.clock.now)
         self.op = ModelOP()
         self.settled: list[steps.Result] = []
         self.seal = SessionSeal(new_ticket(self.clock.now()))
         self.key = store_key(b"s")
-        self.flights = [self._replica(reuse, n) for n in range(replicas)]
+        policy = RefreshPolicy(reuse=reuse, call_s=call_s)
+        self.flights = [self._replica(policy, n) for n in range(replicas)]
 
-    def _replica(self, reuse: Reuse, n: int) -> SingleFlight:
+    def _replica(self, policy: RefreshPolicy, n: int) -> SingleFlight:
         async def examine(subject: Subject, result: steps.Result) -> steps.Result:
             return result
 
@@ -148,7 +152,7 @@ class House:
             self.settled.append(result)
 
         kit = Kit(
-            store=self.store, op=self.op, profile=PROFILES["generic"], policy=RefreshPolicy(reuse=reuse),
+            store=self.store, op=self.op, profile=PROFILES["generic"], policy=policy,
             clock=self.clock, time=StoreTime(self.clock), journal=None, breaker=Breaker(),
             holder=f"replica-{n}", spread=lambda: 0.5,
         )  # fmt: skip
@@ -290,6 +294,26 @@ def test_c15_the_lease_is_renewed_while_a_slow_call_is_open_and_nobody_else_send
         both = await asyncio.gather(house.renew(subject, 0), house.renew(subject, 1))
         assert house.op.calls == 1
         assert {type(result) for result in both} == {steps.Refreshed, steps.Adopted}
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("call_s", [15.0, 60.0])
+def test_c16_no_configuration_makes_the_lease_shorter_than_the_work(call_s: float) -> None:
+    assert not [key for key in declared() if "lease" in key]
+    assert declared()["op.timeout_s"].meta.le == 60
+    assert LEASE_S >= 3 * RENEW_S, "two renewals in a row may fail"
+
+    async def main(loop: VirtualLoop) -> None:
+        house = House(loop, replicas=2, call_s=call_s)
+        house.op.takes_s = call_s - 1
+        subject = await house.begin()
+        first = asyncio.ensure_future(house.renew(subject, 0, wait_s=200.0))
+        await asyncio.sleep(1)
+        second = asyncio.ensure_future(house.renew(subject, 1, wait_s=200.0))
+        results = await asyncio.gather(first, second)
+        assert isinstance(results[0], steps.Refreshed)
+        assert (house.op.calls, house.op.reuses) == (1, 0)
 
     run_virtual(main)
 
