@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -21,14 +20,9 @@ from charts import generate
 from proxy.demo.visitor import NAVIGATION, PROGRAM, Visitor
 from tests.chart.manifests import Manifest, manifests, minimal, one, ours, pod_specs
 from tests.op.scripted import ScriptedOP
+from tests.ports import free_port
 
 LIMIT_S = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def until(check: Callable[[], bool]) -> None:

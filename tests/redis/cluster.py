@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 from collections.abc import Iterator
 
-from tests.redis.ports import free_port
+from tests.ports import free_port
 from tests.redis.servers import READY_S, RedisServer, need, until
 
 NODES = 6

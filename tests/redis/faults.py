@@ -442,7 +442,7 @@ def _name(args: Sequence[bytes]) -> str:
 
 
 def _free_port() -> int:
-    from tests.redis.ports import free_port
+    from tests.ports import free_port
 
     return free_port()
 

@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from tests.op import certs
-from tests.redis.ports import free_port
+from tests.ports import free_port
 
 READY_S = 30.0
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.redis.ports import free_port
+from tests.ports import free_port
 from tests.redis.servers import READY_S, until
 
 BUILT = Path(__file__).parents[2] / "build" / "tools" / "toxiproxy-server"

@@ -45,7 +45,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -55,6 +54,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tests.op.scripted import ScriptedOP
+from tests.ports import free_port
 from tests.scenarios.app import EchoApp
 from tests.scenarios.browser import Browser, Reply, burst, together
 from tests.scenarios.clocked import write_ahead
@@ -64,13 +64,6 @@ __all__ = ["Browser", "House", "Replica", "Reply", "burst", "free_port", "togeth
 ROOT = Path(__file__).parents[2]
 
 SCOPES = "openid profile email offline_access"
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def until(check: Callable[[], object], limit_s: float = 60.0) -> None:

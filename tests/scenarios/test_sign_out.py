@@ -25,17 +25,22 @@ def test_h3_a_sign_out_during_a_renewal_stays_one_and_the_new_token_is_revoked(
         ada = house.somebody()
         cookie = dict(ada.jar)
         house.expire()
-        held = Gate()
+        held, given_back = Gate(), Gate()
         script = Script(after=held) if processed else Script(before=held)
         house.op.script_next(script, "refresh")
+        house.op.script_next(Script(before=given_back), "revoke")
         waiting = ada.send("/a")
         held.wait_reached()
         assert ada.post("/oauth2/logout").json["signed_out"] is True
+        given_back.wait_reached()  # the sign-out gives back the old token; else it might end the grant first
         held.open()
         assert waiting.recv(12) == b"HTTP/1.1 401"
         waiting.close()
         [call] = house.op.refreshes()
+        assert call.issued_rt
         until(lambda: call.issued_rt in {fingerprint(token) for token in house.op.revoked})
+        given_back.open()
+        until(lambda: call.rt in {fingerprint(token) for token in house.op.revoked})
         replay = house.browser()
         replay.jar = cookie
         assert replay.get("/b").status == 401
