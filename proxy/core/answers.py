@@ -6,13 +6,12 @@ They live in the core because the refresh machine reads them; the store's contra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from proxy.core.session import Outcome, Record
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """What a read saw: the record (None = not there) at store time `now`.
 
     `not_before` is the latest mark that concerns it: a session that began earlier is over.
@@ -23,8 +22,7 @@ class Snapshot:
     not_before: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """Arguments of acquire.
 
     Attributes:
@@ -45,8 +43,7 @@ class Ask:
     durable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(Struct, frozen=True):
     """The lease is yours, an intent was added. The token to send comes from this record.
 
     `record.intents` holds the caller's own intent too.
@@ -56,24 +53,21 @@ class Granted:
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(Struct, frozen=True):
     """`gen` or `rt` is not what the caller read: adopt this record."""
 
     record: Record
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """Somebody else holds the lease, for `for_s` more seconds."""
 
     for_s: float
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class FailedLately:
+class FailedLately(Struct, frozen=True):
     """An outcome for exactly this token still holds: adopt it (dead: as long as `rt` stays)."""
 
     outcome: Outcome
@@ -81,16 +75,14 @@ class FailedLately:
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(Struct, frozen=True):
     """No such session (`reason` = "absent") or a tombstone (its reason)."""
 
     reason: str
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(Struct, frozen=True):
     """Arguments of commit: the new tokens, sealed, and what they consumed.
 
     Attributes:
@@ -112,24 +104,21 @@ class Commit:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(Struct, frozen=True):
     """Our tokens are the stored ones: written now, or found to have landed before."""
 
     record: Record
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class Condemned:
+class Condemned(Struct, frozen=True):
     """The stored token is now marked dead."""
 
     record: Record
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class Unresolved:
+class Unresolved(Struct, frozen=True):
     """Others may still bring an answer for this token: no verdict yet.
 
     `until` = store time at which the last of those intents stops counting.
@@ -140,8 +129,7 @@ class Unresolved:
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(Struct, frozen=True):
     """How many live sessions have these properties in common.
 
     Attributes:

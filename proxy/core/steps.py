@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from proxy.core.answers import Changed, Committed, Condemned, FailedLately, Gone, Granted, Held, Unresolved
 from proxy.core.session import Outcome, Record, Tokens
 from proxy.core.token_reply import Issued, Refused
@@ -14,24 +16,21 @@ from proxy.core.token_reply import Issued, Refused
 # --- what to do next -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Connect:
+class Connect(Struct, frozen=True):
     """Open a fresh connection to the token endpoint, closing the one before.
 
     → Connected | NotSent | Reply (the one before had answered after all)
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Acquire:
+class Acquire(Struct, frozen=True):
     """Ask the store for the lease with what was read. → an answer of the store | StoreFailed"""
 
     gen: str
     rt: str
 
 
-@dataclass(frozen=True, slots=True)
-class Renew:
+class Renew(Struct, frozen=True):
     """Extend the lease now. → Renewed | StoreFailed"""
 
 
@@ -44,16 +43,14 @@ class Send:
     for_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Linger:
+class Linger(Struct, frozen=True):
     """Announce `result` to whoever waits, and read on. → Reply | Lost | TimedOut (after `for_s`)"""
 
     result: Result
     for_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Persist:
+class Persist(Struct, frozen=True):
     """Commit. → Committed | Changed | Gone | StoreFailed"""
 
     tokens: Tokens
@@ -61,31 +58,27 @@ class Persist:
     acquired_gen: str
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(Struct, frozen=True):
     """Close the own intent, store `outcome`; with `lease` give the lease back. → Released | StoreFailed"""
 
     outcome: Outcome | None
     lease: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Condemn:
+class Condemn(Struct, frozen=True):
     """Mark the token dead by compare-and-set. → Condemned | Unresolved | Changed | Gone | StoreFailed"""
 
     gen: str
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Peek:
+class Peek(Struct, frozen=True):
     """Hang up, wait `for_s` or until the record changes, and read it. → Seen | Gone | StoreFailed"""
 
     for_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """Wait; if `announce` is set, tell whoever waits first. → Woke"""
 
     for_s: float
@@ -100,8 +93,7 @@ class Revoke:
     access_token: str = field(repr=False, default="")
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """The attempt is over."""
 
     result: Result
@@ -112,72 +104,61 @@ Step = Connect | Acquire | Renew | Send | Linger | Persist | Release | Condemn |
 # --- what happened (beside the store's own answers) ------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
+class Connected(Struct, frozen=True):
     """The connection stands."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotSent:
+class NotSent(Struct, frozen=True):
     """Provably no byte of the token left. `lease_lost`: because the lease was not ours any more."""
 
     detail: str
     lease_lost: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """The token endpoint answered; `sent_at` = store time at which the request was sent."""
 
     judged: Issued | Refused
     sent_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(Struct, frozen=True):
     """Bytes left, and the connection broke without a reply."""
 
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class TimedOut:
+class TimedOut(Struct, frozen=True):
     """No reply yet; the connection is still open."""
 
 
-@dataclass(frozen=True, slots=True)
-class Renewed:
+class Renewed(Struct, frozen=True):
     """Whether the lease is still ours."""
 
     ours: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Released:
+class Released(Struct, frozen=True):
     """Done, as far as it could be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """The record as it is now."""
 
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
-class Woke:
+class Woke(Struct, frozen=True):
     """The wait is over."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoreFailed:
+class StoreFailed(Struct, frozen=True):
     """The store did not answer; the operation may have happened."""
 
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class GrantedTokens:
+class GrantedTokens(Struct, frozen=True):
     """The lease is ours; `tokens` were opened from the record that the grant came with."""
 
     granted: Granted
@@ -226,30 +207,26 @@ class Unsaved:
     id_token: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Adopted:
+class Adopted(Struct, frozen=True):
     """Somebody else renewed: here is the record."""
 
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(Struct, frozen=True):
     """No new tokens, the session stays as it is; `outcome.not_before` says when to try again."""
 
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Dead:
+class Dead(Struct, frozen=True):
     """The OP ended the grant (or `rotation_lost`): the stored refresh token is of no use."""
 
     record: Record
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Over:
+class Over(Struct, frozen=True):
     """There is no session any more."""
 
     reason: str

@@ -14,12 +14,12 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from proxy.core.answers import Changed, Committed, Condemned, Granted, Held
 from proxy.core.session import LEASE_S

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 
 from proxy.core.answers import Changed, Commit, Committed, Gone, Granted
@@ -233,13 +233,13 @@ def test_with_replicas_to_wait_for_a_lease_counts_only_when_they_have_it(
     async def script() -> None:
         async with replicas(sentinels.url, wait_replicas=1) as (store,):
             await store.create(KEY, live_record())
-            durable = dataclasses.replace(ask("a"), durable=True)
+            durable = msgspec.structs.replace(ask("a"), durable=True)
             assert isinstance(await store.acquire(KEY, durable), Granted)
             assert isinstance(await store.commit(KEY, reply("a")), Committed)
             assert b"tokens of a" in sentinels.replica.do("GET", f"np:{{{KEY}}}")
             await asyncio.to_thread(sentinels.hold_back_replication)
             with pytest.raises(StoreUnavailable) as caught:
-                await store.acquire(KEY, dataclasses.replace(ask("b", "a", "rt of a"), durable=True))
+                await store.acquire(KEY, msgspec.structs.replace(ask("b", "a", "rt of a"), durable=True))
             assert "replicas" in caught.value.detail
             assert (await stored(store)).intents == (), "nothing is left of it"
             await store.end(KEY, "signed_out", 60)

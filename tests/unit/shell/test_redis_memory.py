@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-
+import msgspec
 import pytest
 
 from proxy.core.answers import Commit
@@ -146,4 +145,4 @@ def test_endings_and_marks_are_remembered_for_a_while_the_first_reason_and_the_l
 
 
 def replace_tokens(write: Commit, tokens: bytes) -> Commit:
-    return dataclasses.replace(write, tokens=tokens)
+    return msgspec.structs.replace(write, tokens=tokens)

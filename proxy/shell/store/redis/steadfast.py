@@ -7,7 +7,6 @@ for what is remembered and `primaries.py` for how a change is noticed.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import time
 from collections.abc import Callable
@@ -217,7 +216,7 @@ class SteadfastStore(RedisStore):
 
 def _over(write: Commit, record: Record) -> Commit:
     """The same tokens, written over this record."""
-    return dataclasses.replace(write, consumed_rt=record.rt, acquired_gen=record.gen)
+    return replace(write, consumed_rt=record.rt, acquired_gen=record.gen)
 
 
 def _number(word: str) -> float:

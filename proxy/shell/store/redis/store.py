@@ -7,7 +7,6 @@ are asked for in one turn of the loop go out together.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import hashlib
 import logging
 import time
@@ -160,8 +159,8 @@ class RedisStore:
                         mark = await self.not_before(record)
                         live += [record] if not ended(record, float(reply[1]), mark) else []
                 for tally in rules.tallied(live):
-                    counts[dataclasses.replace(tally, count=0)] += tally.count
-        return [dataclasses.replace(tally, count=count) for tally, count in counts.items()]
+                    counts[msgspec.structs.replace(tally, count=0)] += tally.count
+        return [msgspec.structs.replace(tally, count=count) for tally, count in counts.items()]
 
     async def read(self, key: str) -> Snapshot:
         loop = asyncio.get_running_loop()
