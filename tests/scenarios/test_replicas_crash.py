@@ -12,7 +12,9 @@ import threading
 
 import pytest
 
+from proxy.app import MAX_CALLS
 from tests.op.scripted import Gate, Rotation, Script
+from tests.scenarios.browser import together
 from tests.scenarios.house import until
 from tests.scenarios.redis_house import ALL, LEASE_S, RedisHouse, reply_of
 
@@ -167,6 +169,44 @@ def test_c18_a_crash_before_the_answer_is_repeated_by_the_client(strict: RedisHo
     assert ada.get("/slow", replica=1).status == 200
     assert len(strict.calls()) == before + 1
     strict.nobody_was_punished()
+
+
+def test_c21_when_all_replicas_restart_in_a_crowd_of_renewals_no_stampede_meets_the_op(
+    lenient: RedisHouse,
+) -> None:
+    lenient.op.rotation = Rotation("rotate", 600.0)
+    people = [lenient.somebody(f"user-{n}") for n in range(108)]  # more than all replicas may renew at once
+    lenient.expire()
+    held = Gate()
+    lenient.op.always["refresh"] = Script(before=held, cut="at_once")
+    for n, person in enumerate(people):
+        person.send("/a", replica=n % 3)
+    until(lambda: len(lenient.calls()) == 3 * MAX_CALLS)
+    for replica in lenient.replicas:
+        replica.kill()
+    held.open()
+    del lenient.op.always["refresh"]
+    for replica in lenient.replicas:
+        replica.start()
+    lenient.advance(LEASE_S + 1)
+    before = len(lenient.calls())
+    crowd = Gate()
+    lenient.op.always["refresh"] = Script(before=crowd)
+    served: list[int] = []
+
+    def come_back(n: int) -> None:
+        served.append(people[n].get("/b", replica=n % 3).status)
+
+    coming = threading.Thread(target=together, args=(come_back, len(people)))
+    coming.start()
+    until(lambda: len(lenient.calls()) - before == 3 * MAX_CALLS)
+    crowd.open()
+    coming.join(60)
+    assert served == [200] * len(people)
+    taken_over = lenient.calls()[before:]
+    assert max(call.at_once for call in taken_over) == 3 * MAX_CALLS
+    assert len({call.rt for call in taken_over}) == len(taken_over) == len(people)  # one call each
+    lenient.nobody_was_punished()
 
 
 @pytest.mark.parametrize("processed", [False, True], ids=["k3", "k4"])
