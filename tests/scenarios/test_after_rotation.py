@@ -16,7 +16,7 @@ QUICK = {
 }
 
 
-def test_b1_new_tokens_are_durable_before_userinfo_is_asked(tmp_path: Path) -> None:
+def test_b1_i7_new_tokens_are_durable_before_userinfo_is_asked(tmp_path: Path) -> None:
     with House(tmp_path, env=ALWAYS) as house:
         ada = house.somebody()
         house.expire()

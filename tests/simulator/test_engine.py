@@ -138,7 +138,7 @@ class Play:
 
 
 @pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: f"seed-{seed}")
-def test_chaos_loses_nothing_but_what_cannot_be_had(seed: int) -> None:
+def test_i1_i2_i3_i4_chaos_loses_nothing_but_what_cannot_be_had(seed: int) -> None:
     async def main(loop: VirtualLoop) -> None:
         play = Play(loop, seed)
         await play.run()

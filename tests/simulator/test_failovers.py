@@ -123,7 +123,7 @@ class Play:
 
 
 @pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: f"seed-{seed}")
-def test_a_renewal_that_a_failover_lost_is_written_again_before_its_token_is_sent(seed: int) -> None:
+def test_t7_i2_a_renewal_that_a_failover_lost_is_written_again_before_its_token_is_sent(seed: int) -> None:
     async def main(loop: VirtualLoop) -> None:
         play = Play(loop, seed)
         await play.run()

@@ -410,7 +410,7 @@ def test_out_in_one_browser_in_in_the_other(place: Place) -> None:
         assert there.ask().status == 200
 
 
-def test_a_grant_that_the_provider_ended(place: Place) -> None:
+def test_i11_a_grant_that_the_provider_ended_leaves_its_reason(place: Place) -> None:
     ada = place.person()
     since = place.now
     token = next(call.reply for call in reversed(place.op.relay.calls) if call.grant)["refresh_token"]

@@ -52,7 +52,7 @@ def test_the_token_that_is_sent_comes_from_the_grant_and_no_scope_goes_along() -
     assert step == steps.Send("rt0", "", 15.0)
 
 
-def test_new_tokens_are_persisted_before_anything_else_happens() -> None:
+def test_i7_new_tokens_are_persisted_before_anything_else_happens() -> None:
     machine, _ = calling()
     step = machine.feed(steps.Reply(ISSUED, NOW), NOW + 1)
     assert isinstance(step, steps.Persist)

@@ -211,7 +211,7 @@ def test_a2_replicas_share_one_lease_and_adopt_the_winner(replicas: int) -> None
     run_virtual(main)
 
 
-def test_c20_a_cancelled_caller_cancels_only_itself() -> None:
+def test_c20_i8_a_cancelled_caller_cancels_only_itself() -> None:
     async def main(loop: VirtualLoop) -> None:
         house = House(loop)
         subject = await house.begin()
