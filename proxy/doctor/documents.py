@@ -54,6 +54,9 @@ def endpoints(document: Document, profile: Profile, pages: str) -> Iterator[Find
         yield ok("op.logout", "it has a logout endpoint")
     elif profile.own_logout is not None:
         yield ok("op.logout", f"it is left by its own address {profile.own_logout.path}")
+    elif not profile.end_session:
+        # Nothing that anybody could change: no warning that would never go away.
+        yield ok("op.logout", remedy(profile.name, "logout"))
     else:
         yield warn(
             "op.logout",

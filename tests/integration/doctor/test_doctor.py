@@ -384,6 +384,12 @@ def test_what_other_providers_need_is_no_fault_where_it_is_not_needed(op: Checke
         assert found(report, "config.refresh_token")[0] is Level.OK
 
 
+def test_a_provider_that_is_known_for_having_no_logout_is_no_lasting_warning(op: CheckedOP) -> None:
+    for provider in ("google", "authelia"):
+        level, what, _ = found(run(op, settings_for(op, provider=provider)), "op.logout")
+        assert (level, "has no logout endpoint" in what) == (Level.OK, True)
+
+
 # -- with a sign-in --
 
 
