@@ -13,6 +13,7 @@ them on (RFC 9112 §7.1), extensions are dropped (§7.1.1).
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from typing import Final
 
 from proxy.errors import ProxyError
@@ -43,7 +44,7 @@ _MAX_EXTENSIONS: Final = 16_384
 _MAX_TRAILERS: Final = 8_192
 
 
-class MessageReader:
+class MessageReader(ABC):
     """What both directions share; see `readers.py`.
 
     Attributes:
@@ -63,23 +64,23 @@ class MessageReader:
 
     # What the directions differ in.
 
-    def _read_head(self, data: bytes, at: int) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def _read_head(self, data: bytes, at: int) -> int: ...
 
-    def _check_partial(self, partial: bytearray) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _check_partial(self, partial: bytearray) -> None: ...
 
-    def _check_trailers(self, raw: bytes) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _check_trailers(self, raw: bytes) -> None: ...
 
-    def _give(self, data: bytes) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _give(self, data: bytes) -> None: ...
 
-    def _finish(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _finish(self) -> None: ...
 
-    def _refuse(self, text: str) -> ProxyError:
-        raise NotImplementedError
+    @abstractmethod
+    def _refuse(self, text: str) -> ProxyError: ...
 
     @property
     def feeding(self) -> bool:

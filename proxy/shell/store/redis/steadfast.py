@@ -62,6 +62,7 @@ class SteadfastStore(RedisStore):
         self._memory = Memory(monotonic)
         self._look = asyncio.Event()
         self._doubtful: set[str] = set()
+        self._all_doubtful = False
         primaries.changed = self._doubt_all
 
     def start(self) -> None:
@@ -160,6 +161,7 @@ class SteadfastStore(RedisStore):
             self._doubt_all()
 
     def _doubt_all(self) -> None:
+        self._all_doubtful = True
         self._doubt(*self._memory.written(), *self._memory.endings())
 
     def _doubt(self, *keys: str) -> None:
@@ -196,19 +198,23 @@ class SteadfastStore(RedisStore):
         return record
 
     async def _repair(self) -> None:
-        """After a change of primary, look at everything that we wrote or saw end lately."""
+        """After a change of primary, look at everything that we wrote or saw end lately; and at single
+        sessions that others wrote again."""
         while True:
             await self._look.wait()
             self._look.clear()
             keys, self._doubtful = list(self._doubtful), set()
-            self._listeners.tell("")
+            everything, self._all_doubtful = self._all_doubtful, False
+            if everything:
+                self._listeners.tell("")
             try:
-                for user, mark in self._memory.marks():
+                for user, mark in self._memory.marks() if everything else ():
                     await self._mark(user, repr(mark.at), mark.keep_s)
                 for start in range(0, len(keys), BATCH):
                     await asyncio.gather(*(self.read(key) for key in keys[start : start + BATCH]))
             except StoreUnavailable:
                 await asyncio.sleep(AGAIN_S)
+                self._all_doubtful = self._all_doubtful or everything
                 self._doubt(*keys)
             except Exception:
                 log.exception("repair_failed")
