@@ -23,9 +23,9 @@ COPY requirements/build.txt requirements/runtime.txt requirements/
 # Wheels only and by hash: what is installed is what was locked, and no package runs code here.
 # Behind a proxy that ends TLS itself: --secret id=ca,src=/path/to/ca-certificates.crt
 # hadolint ignore=DL3042
-RUN --mount=type=secret,id=ca,required=false --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=secret,id=ca,required=false --mount=type=cache,target=/var/cache/pip \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
-    export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_QUIET=1 PIP_REQUIRE_HASHES=1 PIP_ONLY_BINARY=:all:; \
+    export PIP_CACHE_DIR=/var/cache/pip PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_QUIET=1 PIP_REQUIRE_HASHES=1 PIP_ONLY_BINARY=:all:; \
     /opt/pip/bin/pip install -r requirements/build.txt; \
     /opt/pip/bin/pip --python /opt/venv/bin/python install --no-compile -r requirements/runtime.txt
 COPY pyproject.toml README.md LICENSE ./
