@@ -57,7 +57,7 @@ def sidecar(
 
 def behind_nginx(stage: Stage) -> Contestant:
     """nginx auth_request → Nightporter on a unix socket, with the shipped configuration; both together."""
-    engine, pages, answers = free_port(), free_port(), f"unix:{stage.home}/np-auth.sock"
+    engine, pages, answers = free_port(), free_port(), f"unix:{stage.home}/np-auth-{free_port()}.sock"
     redis_port, redis = stage.redis()
     env = settings(stage, pages, store=f"redis://127.0.0.1:{redis_port}/0", public=engine)
     env |= {"NIGHTPORTER_FORWARD_AUTH_LISTEN": answers, "NIGHTPORTER_FORWARD_AUTH_ENGINE": "nginx"}
