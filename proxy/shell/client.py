@@ -182,35 +182,44 @@ class Client(asyncio.Protocol, ABC):
             self._block_host = head.host
         return self._block
 
-    def _report(
-        self,
-        status: int,
-        relay: Relay | None,
-        error: str,
-        decision: str = "",
-        sent: int = 0,
-        request_id: bytes = b"",
-    ) -> None:
+    def _report(self, status: int, relay: Relay, error: str) -> None:
+        """Tell of an exchange with the app."""
         on_done = self.site.on_done
         if on_done is None:
             return
-        head = relay.head if relay is not None else self._head
-        if relay is not None:
-            decision = decision or relay.verdict.decision
+        head = relay.head
         on_done(
             Done(
-                head.request_id if head is not None else request_id,
-                head.method if head is not None else b"",
-                head.path if head is not None else b"",
+                head.request_id,
+                head.method,
+                head.path,
                 status,
-                decision,
+                relay.verdict.decision,
                 monotonic() - self._started,
-                relay.upstream_s if relay is not None else 0.0,
-                relay.bytes_in if relay is not None else 0,
-                sent or (relay.bytes_out if relay is not None else 0),
+                relay.upstream_s,
+                relay.bytes_in,
+                relay.bytes_out,
                 self.peer.address,
                 error,
             )
+        )
+
+    def _report_own(self, status: int, error: str, decision: str, sent: int, request_id: bytes = b"") -> None:
+        """Tell of an answer of ours, or of none.
+
+        Args:
+            sent: bytes of its body.
+            request_id: where there is no legal head to have one.
+        """
+        on_done = self.site.on_done
+        if on_done is None:
+            return
+        head, method, path = self._head, b"", b""
+        if head is not None:
+            request_id, method, path = head.request_id, head.method, head.path
+        took_s = monotonic() - self._started
+        on_done(
+            Done(request_id, method, path, status, decision, took_s, 0.0, 0, sent, self.peer.address, error)
         )
 
     # What `Downstream` adds: requests.
@@ -262,7 +271,7 @@ class Client(asyncio.Protocol, ABC):
             data = answer_bytes(answer, request_id, site.date(), close, keep_alive, with_body)
         self.transport.write(data)
         sent = len(answer.body) if with_body else 0
-        self._report(answer.status, None, error, answer.decision, sent, request_id)
+        self._report_own(answer.status, error, answer.decision, sent, request_id)
         if linger or (close and self.reader.waiting):
             self._linger()
         elif close:

@@ -82,6 +82,7 @@ class FrontDoor:
         token_passed: bool,
     ) -> None:
         self._origins = origins
+        self._only = origins.main if len(origins.all) == 1 else None
         self._routes = routes
         self._pages = routes.pages
         self._auth = routes.pages + b"auth"
@@ -105,7 +106,7 @@ class FrontDoor:
                 return self._yes_or_no(head)
             return PAGES
         session = self._by_line.get(head.cookie)
-        if session is not None and session.origin is self._origins.of(head.host):
+        if session is not None and session.origin is (self._only or self._origins.of(head.host)):
             now = self._monotonic()
             if now < session.good_until and now < self._coherence.until and not head.upgrade_websocket:
                 return session.forward

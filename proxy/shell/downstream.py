@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Awaitable
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, cast
 
 from proxy.core.gate import Answer, Forward, Pages, Verdict
 from proxy.errors import BadRequest, ProxyError, UpstreamError
@@ -32,9 +31,6 @@ from proxy.shell.relay import Relay
 from proxy.wire.exchange import WAITING
 from proxy.wire.head import RequestHead
 from proxy.wire.valve import AUTH, PIPELINE
-
-if TYPE_CHECKING:
-    pass
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -57,10 +53,10 @@ class Downstream(Client):
         except ProxyError as error:
             self._refuse(error)
             return
-        if self.reader.waiting or self._phase != BUSY or self.valve.reasons or self.half_closed:
+        if self._phase != BUSY or self.reader.partial is not None or self.valve.reasons or self.half_closed:
             self._settle()
         relay = self._relay
-        if relay is not None:
+        if relay is not None and relay.head.has_body:
             relay.flush_upload()
 
     def eof_received(self) -> bool:
@@ -108,7 +104,7 @@ class Downstream(Client):
             self.site.counters.aborted += 1
             self._report(relay.status or 499, relay, "client_gone")
         elif phase in (DECIDING, PAGE) and self._head is not None:
-            self._report(499, None, "client_gone")
+            self._report_own(499, "client_gone", "", 0)
         self._relay = None
         self.site.forget(self)
 
@@ -125,10 +121,10 @@ class Downstream(Client):
                 head.request_id = site.policy.request_id(claimed) or head.request_id
         try:
             verdict = site.admit(head, self.peer)
-            if verdict.__class__ is Forward:
-                self._forward(head, cast(Forward, verdict))
-            elif verdict.__class__ is Answer and cast(Answer, verdict).ready:
-                self._tell(head, cast(Answer, verdict))
+            if isinstance(verdict, Forward):
+                self._forward(head, verdict)
+            elif isinstance(verdict, Answer) and verdict.ready:
+                self._tell(head, verdict)
             else:
                 self._carry_out(head, verdict)
         except Exception as error:
@@ -176,7 +172,7 @@ class Downstream(Client):
             self._carry_out(head, answer)
             return
         self.transport.write(answer_bytes(answer, head.request_id, site.date(), False, False, False))
-        self._report(answer.status, None, "", answer.decision)
+        self._report_own(answer.status, "", answer.decision, 0)
         self._advance()
 
     async def _decide(self, head: RequestHead, waiting: Awaitable[Verdict]) -> None:
@@ -209,7 +205,14 @@ class Downstream(Client):
         if upstreams is None:
             raise UpstreamError(502, "There is no application behind this listener.")
         self._phase = BUSY
-        relay = self._relay = Relay(self, head, verdict, upstreams.choose(head))
+        relay = self._relay = Relay(
+            self,
+            head,
+            verdict,
+            upstreams.choose(head),
+            self.site.timeouts.body_idle_s,
+            client_keeps=head.keep_alive,
+        )
         relay.start()
 
     def _page(self, head: RequestHead, verdict: Pages) -> None:
@@ -315,7 +318,7 @@ class Downstream(Client):
         if self.full:  # answers pile up unread: no more before they are taken
             return
         reader = self.reader
-        if reader.feeding or not reader.waiting:
+        if reader.feeding or reader.partial is None:
             reader.release()
             if self.half_closed and not reader.feeding:
                 self._close()

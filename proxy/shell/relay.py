@@ -17,40 +17,27 @@ from proxy.shell.replay import Replay
 from proxy.shell.upload import JOIN_BELOW, LAST_CHUNK, Upload
 from proxy.wire.exchange import BODY, BROKEN, DONE, END, HEAD, INFORMATIONAL, SWITCH, WAITING
 from proxy.wire.framing import UNTIL_CLOSE
-from proxy.wire.head import RequestHead
 from proxy.wire.response import ResponseHead
-from proxy.wire.rewrite import interim_bytes, response_bytes, switching_bytes
+from proxy.wire.rewrite import PRIVATE, interim_bytes, response_bytes, switching_bytes
 from proxy.wire.valve import AUTH, CONNECTING, PEER_FULL
 
 if TYPE_CHECKING:
-    from proxy.shell.downstream import Downstream
-    from proxy.shell.pool import Pool
     from proxy.shell.upstream import Upstream
 
 _SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))  # RFC 9110 §9.2.2
 
 
-class Relay(Upload):
-    """One request on its way to the app, and its response back.
+class Relay(Upload, eq=False):
+    """One request on its way to the app, and its response back. See `Upload`."""
 
-    Args:
-        down: the client's connection.
-        head: of the request.
-        verdict: that let it through.
-        pool: connections to the app.
-    """
-
-    _chunked = False
-    _head_out = b""
+    _chunked: bool = False
+    _head_out: bytes = b""
+    _body: list[bytes] = []  # noqa: RUF012  # a struct makes a new one each time
     _replay: Replay | None = None
-    _replayed = False
-    _retried = False
+    _replayed: bool = False
+    _retried: bool = False
     _stop_watching: Callable[[], None] | None = None
-
-    def __init__(self, down: Downstream, head: RequestHead, verdict: Forward, pool: Pool) -> None:
-        super().__init__(down, head, verdict, pool)
-        self._body: list[bytes] = []
 
     # The way back
 
@@ -107,15 +94,34 @@ class Relay(Upload):
         """
         if head.status == 401 or head.events or self._head_out:
             return False
-        self._pass_head(head)
-        self.bytes_out = len(body)
-        self.response = DONE
-        transport = self.down.transport
-        if len(body) < JOIN_BELOW:
-            transport.write(self._head_out + body)
+        down, verdict = self.down, self.verdict
+        if (
+            self.request == DONE
+            and self.client_keeps
+            and head.dated
+            and not verdict.set_cookie
+            and self.head.version == 1
+            and not down.site.draining
+            and not down.half_closed
+        ):
+            # Nothing about it is ours to decide: the head as it was written before (`response_bytes`).
+            self.upstream_s = monotonic() - self.sent_at
+            self.status = head.status
+            self.app_keeps = head.keep_alive
+            written = head.written.get(PRIVATE if verdict.protected and not verdict.shared_cache_ok else 0)
+            if written is None:
+                written = response_bytes(
+                    head, verdict, chunked=False, close=False, keep_alive=False, date=b""
+                )
         else:
-            transport.writelines((self._head_out, body))
-        self._head_out = b""
+            self._pass_head(head)
+            written, self._head_out = self._head_out, b""
+        self.bytes_out = size = len(body)
+        self.response = DONE
+        if size < JOIN_BELOW:
+            down.transport.write(written + body)
+        else:
+            down.transport.writelines((written, body))
         return True
 
     def on_response_body(self, data: bytes) -> None:
@@ -171,7 +177,7 @@ class Relay(Upload):
         if self.request == DONE and self.head.has_body and up.transport.get_write_buffer_size():
             # It answered before it took the whole request: nothing else is sent behind that.
             up.let_finish()
-        elif self.upstream_reusable and not up.reader.waiting and not up.valve.reasons:
+        elif self.upstream_reusable and up.reader.partial is None and not up.valve.reasons:
             up.give_back()
         else:
             up.abort()

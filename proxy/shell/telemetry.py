@@ -63,9 +63,13 @@ def set_up_logging(level: str, stream: IO[str] | None = None) -> None:
 LINES_AT_ONCE = 128
 
 _LINE = (
-    b'{"time": %.3f, "event": "request", "id": "%b", "method": "%b", "path": "%b", "status": %d, '
-    b'"decision": "%b", "ms": %.2f, "upstream_ms": %.2f, "in": %d, "out": %d, "peer": "%b"}\n'
+    b'{"time": %b, "event": "request", "id": "%b", "method": "%b", "path": "%b", "status": %d, '
+    b'"decision": "%b", "ms": %b, "upstream_ms": %b, "in": %d, "out": %d, "peer": "%b"}\n'
 )
+
+# A float costs 0.22 µs to write, and a line has three. Most requests take less than ten
+# milliseconds, and many are finished in the same one: those are looked up (0.7 µs a line).
+_MS = {each: b"%.2f" % (each / 100) for each in range(1_000)}
 
 
 class Entry(Protocol):
@@ -113,6 +117,8 @@ class Telemetry:
         self._write = write or _to_stdout
         self._log_requests = log_requests
         self._lines: list[bytes] = []
+        self._stamp = b""
+        self._stamped_at = 0.0
         self.requests: Counter[tuple[str, int]] = Counter()
         self.refreshes: Counter[tuple[str, str]] = Counter()
         self.refresh_s = Histogram()
@@ -134,15 +140,20 @@ class Telemetry:
         path = entry.path
         if path.find(b'"') >= 0 or path.find(b"\\") >= 0:
             path = path.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+        took_s, upstream_s = entry.duration_s, entry.upstream_s
+        now = time.time()
+        if not 0.0 <= now - self._stamped_at < 0.001:
+            self._stamped_at = now
+            self._stamp = b"%.3f" % now
         line = _LINE % (
-            time.time(),
+            self._stamp,
             entry.request_id,
             entry.method,
             path,
             entry.status,
             entry.decision.encode(),
-            entry.duration_s * 1e3,
-            entry.upstream_s * 1e3,
+            _MS.get(int(took_s * 1e5 + 0.5)) or b"%.2f" % (took_s * 1e3),
+            _MS.get(int(upstream_s * 1e5 + 0.5)) or b"%.2f" % (upstream_s * 1e3),
             entry.bytes_in,
             entry.bytes_out,
             entry.peer.encode(),

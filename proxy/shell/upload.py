@@ -25,19 +25,17 @@ JOIN_BELOW = 65_536
 """Bytes: smaller writes are copied into one, larger ones go to the kernel as a list."""
 
 
-class Upload(Exchange):
+class Upload(Exchange, eq=False):
     """One request on its way to the app; `Relay` adds the way back.
 
-    Args:
+    Attributes:
         down: the client's connection.
         head: of the request.
         verdict: that let it through.
         pool: connections to the app.
-
-    Attributes:
+        idle_s: how long a body may be silent.
         up: the app's connection; None before there is one, and after it failed.
         reused: that connection has served others before.
-        idle_s: how long a body may be silent.
         sent_at: when the request was handed over, on the monotonic clock.
         status: of the response passed on; 0 before there is one.
         upstream_s: from handing the request over to the response's head, seconds.
@@ -47,27 +45,22 @@ class Upload(Exchange):
     # While the body comes, the deadline stands for a whole window, not for each piece: pieces
     # cost nothing, and a byte now and then buys no time.
 
+    down: Downstream
+    head: RequestHead
+    verdict: Forward
+    pool: Pool
+    idle_s: float
     up: Upstream | None = None
-    reused = False
-    sent_at = 0.0
-    status = 0
-    upstream_s = 0.0
+    reused: bool = False
+    sent_at: float = 0.0
+    status: int = 0
+    upstream_s: float = 0.0
     bytes_in: int = 0
     bytes_out: int = 0
-    _upload: list[bytes]
-    _window_at = 0.0
-    _window_in = 0
-    _silent_since = 0.0
-
-    def __init__(self, down: Downstream, head: RequestHead, verdict: Forward, pool: Pool) -> None:
-        self.client_keeps = head.keep_alive
-        self.down = down
-        self.head = head
-        self.verdict = verdict
-        self.pool = pool
-        self.idle_s = down.site.timeouts.body_idle_s
-        if head.has_body:
-            self._upload = []
+    _upload: list[bytes] = []  # noqa: RUF012  # a struct makes a new one each time
+    _window_at: float = 0.0
+    _window_in: int = 0
+    _silent_since: float = 0.0
 
     def start(self, *, fresh: bool = False) -> None:
         """Send the request on an idle connection, or as soon as there is one.
@@ -87,11 +80,9 @@ class Upload(Exchange):
     def connected(self, up: Upstream, reused: bool) -> None:
         """Here is a connection: the head goes out, the body may follow."""
         down, head = self.down, self.head
-        relay = cast("Relay", self)
         self.up = up
         self.reused = reused
-        up.relay = relay
-        up.reader.expect(head.method, relay)
+        up.serve(cast("Relay", self), head.method)
         data = request_bytes(
             head, down.forwarded_block(head), self.verdict.identity, self.pool.authority, down.peer.trusted
         )

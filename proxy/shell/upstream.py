@@ -100,6 +100,11 @@ class Upstream(asyncio.Protocol):
 
     # For the relay
 
+    def serve(self, relay: Relay, method: bytes) -> None:
+        """A request is about to be sent: what comes back is for this exchange."""
+        self.relay = relay
+        self.reader.expect(method, relay)
+
     def abort(self) -> None:
         """Give the connection up at once: what was sent on it is no complete message."""
         self.relay = None
@@ -110,11 +115,11 @@ class Upstream(asyncio.Protocol):
     def let_finish(self) -> None:
         """Send what is left of a request that was answered already, and close."""
         self.relay = None
-        self.reader.expect(b"", None)
+        self.reader.expect_nothing()
         self._pool.let_finish(self)
 
     def give_back(self) -> None:
         """Both messages ended and both sides keep the connection: it may serve another."""
         self.relay = None
-        self.reader.expect(b"", None)
+        self.reader.expect_nothing()
         self._pool.put(self)

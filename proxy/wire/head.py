@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from proxy.core.headers import (
     CLAIM,
@@ -20,7 +23,6 @@ from proxy.core.headers import (
     EXPECT,
     HOST,
     LENGTH,
-    PASS,
     SOURCE,
     UPGRADE,
     HeaderPolicy,
@@ -30,6 +32,7 @@ from proxy.wire.framing import coding_status, content_length, plainly_spaced, re
 from proxy.wire.lines import (
     CLOSE,
     KEEP_ALIVE,
+    PASSED,
     UPGRADES,
     Field,
     HeadLimits,
@@ -38,59 +41,79 @@ from proxy.wire.lines import (
     legal_value,
     nominated,
 )
-from proxy.wire.memo import Memo
+from proxy.wire.memo import LONGEST, Memo
 from proxy.wire.target import legal_host, other_form
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) HTTP/([0-9])\.([0-9])")
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 # What a target may hold: visible ASCII without "#" (a fragment is never sent, RFC 9110 §4.2.5).
 _IN_TARGET = bytes(c for c in range(0x21, 0x7F) if c != 0x23)
+_END = b"\r\n\r\n"
 
 
-class RequestHead:
+class Ready:
+    """The lines that an app was sent last for a block of field lines, ready to be sent again (`rewrite.py`).
+
+    Attributes:
+        block, identity: what they were made with, besides the field lines.
+        lines: all but the request line, Host and the request id.
+    """
+
+    __slots__ = ("block", "identity", "lines")
+
+    def __init__(self) -> None:
+        self.block = self.identity = self.lines = b""
+
+
+class RequestHead(Struct, eq=False):
     """The head of one request, legal and rewritten as far as it does not depend on a verdict.
+
+    A struct, because one is made per request: 0.18 µs instead of 0.7, and 0.15 for a copy with all of it.
 
     Attributes:
         method, target, path: of the request line; `target` in origin form (or ``*``) as it
             will be sent, `path` up to its ``?``.
         version: minor HTTP version, 0 or 1.
+        lines: all field lines as they came.
+        passed: field lines to send on as they came, without CRLF.
         host: the authority, from an absolute target or from Host; b"" only in HTTP/1.0.
         cookie: all Cookie values joined with ``; ``.
+        cookie_line: Cookie line to send on, without ours; b"" if none.
         request_id: ours, set by the data path.
         upgrade_websocket: a legal WebSocket handshake may follow (RFC 6455 §4.1).
         has_body: there is a body, or there may be one.
         length: of the body in bytes, or framing.CHUNKED.
         keep_alive: the client allows another request.
         expect_continue: it waits for 100 before it sends the body.
-        passed: field lines to send on as they came, without CRLF.
-        cookie_line: Cookie line to send on, without ours; b"" if none.
         claims: lines that only a trusted peer may say.
         sources: lines by which an engine says what it asks about, whatever `Connection` names.
-        lines: all field lines as they came.
+        by_name: see `get_all`.
+        ready: shared by all heads of one block of lines that came before; None = this one may be the only.
     """
 
-    # Defaults of the class: most requests have no body, no upgrade and no claims, and what is not
-    # set costs nothing.
-    host = b""
-    cookie = b""
-    cookie_line = b""
-    request_id = b""
-    upgrade_websocket = False
-    has_body = False
-    length = 0
-    keep_alive = True
-    expect_continue = False
-    passed: list[bytes]
+    method: bytes
+    target: bytes
+    path: bytes
+    version: int
+    lines: list[bytes]
+    passed: list[bytes] = []  # a struct makes a new one each time
+    host: bytes = b""
+    cookie: bytes = b""
+    cookie_line: bytes = b""
+    request_id: bytes = b""
+    upgrade_websocket: bool = False
+    has_body: bool = False
+    length: int = 0
+    keep_alive: bool = True
+    expect_continue: bool = False
     claims: Sequence[bytes] = ()
     sources: Sequence[bytes] = ()
     by_name: dict[bytes, list[bytes]] | None = None
+    ready: Ready | None = None
 
-    def __init__(self, method: bytes, target: bytes, version: int, lines: list[bytes]) -> None:
-        self.method = method
-        self.target = target
-        self.version = version
-        self.lines = lines
-        self.path = target.partition(b"?")[0] if target.find(b"?") >= 0 else target
+    if TYPE_CHECKING:
+
+        def __copy__(self) -> RequestHead: ...  # the struct's own; `copy.copy` takes twice as long to find it
 
     def get_all(self, name: bytes) -> list[bytes]:
         """Every value of a field as received, by lower-case name."""
@@ -123,7 +146,8 @@ class RequestHeads:
         self.policy = policy
         self.lines = Lines(policy.request_kind, self._judge, lambda text: BadRequest(400, text))
         self._blocks: Memo[RequestHead] = Memo()
-        self._rests: Memo[RequestHead] = Memo()
+        # A request line that is no longer fits into any head that `known` can find.
+        self._plain_line = min(self.limits.line_bytes, self.limits.head_bytes - LONGEST)
         self._mark = b""
 
     def read(self, raw: bytes) -> RequestHead:
@@ -134,85 +158,99 @@ class RequestHeads:
         Raises:
             BadRequest: 400, 414, 417, 431, 501 or 505; the connection cannot be read on.
         """
+        return self.known(raw + _END) or self.learn(raw)
+
+    def learn(self, raw: bytes) -> RequestHead:
+        """As `read`, for a head that is not known."""
         limits = self.limits
         if len(raw) > limits.head_bytes:
             raise BadRequest(431, "The request head is too long.")
         line, _, block = raw.partition(b"\r\n")
-        known = self._blocks.look(block)
-        if known is not None:
-            # Field lines that came before, all of them, in this order: judged then, as a whole.
-            head, authority = self._request_line(line, known.lines)
-            if head.version == 1 and not authority:
-                head.by_name = known.by_name
-                if known.sources:
-                    head.sources = known.sources
-                return self._as_before(head, known)
-        elif self._mark:
-            again = self._but_for_one(line, block)
-            if again is not None:
-                return again
         lines = block.split(b"\r\n") if block else []
         if len(lines) > limits.fields:
             raise BadRequest(431, "The request has too many header fields.")
         head, authority = self._request_line(line, lines)
         plain = self._read_fields(head, lines, authority)
         if plain and head.version == 1 and not authority:
-            self._blocks.keep(block, head)
-            if self.policy.varies:
-                self._keep_rest(head, block)
+            self._keep(line, block + _END, head)
         return head
 
-    @staticmethod
-    def _as_before(head: RequestHead, known: RequestHead) -> RequestHead:
-        head.host = known.host
-        head.passed = known.passed
-        head.cookie = known.cookie
-        head.cookie_line = known.cookie_line
-        if known.claims:
-            head.claims = known.claims
-        if not known.keep_alive:
-            head.keep_alive = False
+    def known(self, data: bytes) -> RequestHead | None:
+        """The head that these bytes are, if they are nothing else and all but its request line came before.
+
+        Judged then, as a whole, so it ends where it ended then. That is most of what browsers send:
+        a lookup instead of a search for the end and a look at each line (3 µs less a head).
+
+        Returns:
+            None = it has to be read, by `learn` if it is a whole one.
+        """
+        if self._mark:
+            return self._but_for_one(data)
+        line, _, block = data.partition(b"\r\n")
+        head = self._blocks.look(block)
+        if head is None:
+            return None
+        parts = line.split(b" ")
+        if len(parts) != 3 or len(line) > self._plain_line:
+            return None
+        method, target, protocol = parts
+        if (
+            protocol != b"HTTP/1.1"
+            or method not in _METHODS
+            or target[:1] != b"/"
+            or target.translate(None, _IN_TARGET)
+        ):
+            return None
+        self._blocks.hits += 1
+        head = head.__copy__()
+        head.method = method
+        head.target = target
+        head.path = target.partition(b"?")[0]
         return head
 
     # An engine names the target that it asks about in a line of its own, and that alone makes every
     # block new. So blocks are remembered without it, too (4 µs less a question).
 
-    def _but_for_one(self, line: bytes, block: bytes) -> RequestHead | None:
-        """The head, if all but the varying line came before; None = read it."""
-        mark = self._mark
-        at = block.find(mark)
-        if at < 0:
+    def _but_for_one(self, data: bytes) -> RequestHead | None:
+        """The head, if all but the varying line came before."""
+        at = data.find(self._mark)
+        # With the end in its place, what is left without the line is a head only if this is one.
+        if at < 0 or not data.endswith(_END):
             return None
-        end = block.find(b"\r\n", at + 2)
-        rest = block[:at] + block[end:] if end >= 0 else block[:at]
-        known = self._rests.look(rest)
-        if known is None:
+        end = data.find(b"\r\n", at + 2)
+        head = self._blocks.look(data[:at] + data[end:])
+        varying = data[at + 2 : end]
+        if head is None or len(varying) > self._plain_line or not legal_value(varying):
             return None
-        varying = block[at + 2 : end] if end >= 0 else block[at + 2 :]
-        if not legal_value(varying):
-            return None
-        head, authority = self._request_line(line, [*known.lines, varying])
-        if head.version != 1 or authority:
-            return None
-        head.sources = (*known.sources, varying)
-        return self._as_before(head, known)
+        self._blocks.hits += 1
+        head = head.__copy__()
+        head.lines = [*head.lines, varying]
+        head.sources = (*head.sources, varying)
+        return head
 
-    def _keep_rest(self, head: RequestHead, block: bytes) -> None:
-        """Remember a head without its varying line, if there is exactly one and it is not the first."""
+    def _keep(self, line: bytes, block: bytes, head: RequestHead) -> None:
+        """Remember a head by its block, the empty line included; where one line varies, by all but that.
+
+        Args:
+            line: the request line.
+        """
         name = self.policy.varies
-        lines = [line for line in head.sources if line.partition(b":")[0].lower() == name]
-        if len(lines) != 1:
+        if not name:
+            if self._blocks.keep(block, head):
+                head.ready = Ready()
             return
-        mark = b"\r\n%b:" % lines[0].partition(b":")[0]
-        at = block.find(mark)
-        if at < 0:
+        varying = [each for each in head.sources if each.partition(b":")[0].lower() == name]
+        if len(varying) != 1:
             return
+        mark = b"\r\n%b:" % varying[0].partition(b":")[0]
+        data = line + b"\r\n" + block
+        at = data.find(mark)
         self._mark = mark
-        rest = block[:at] + block[at + 2 + len(lines[0]) :]
-        known = self._as_before(RequestHead(head.method, head.target, 1, []), head)
-        known.lines = [line for line in head.lines if line is not lines[0]]
-        known.sources = tuple(line for line in head.sources if line is not lines[0])
-        self._rests.keep(rest, known)
+        known = head.__copy__()
+        known.by_name = None
+        known.lines = [each for each in head.lines if each is not varying[0]]
+        known.sources = tuple(each for each in head.sources if each is not varying[0])
+        self._blocks.keep(data[:at] + data[at + 2 + len(varying[0]) :], known)
 
     def check_request_line(self, line: bytes) -> None:
         """Refuse early what can never become a head, so that nobody waits for the rest.
@@ -237,7 +275,7 @@ class RequestHeads:
             raise BadRequest(431, "The request has too many trailer fields.")
         for line in lines:
             field = self.lines.young.get(line) or self.lines.learn(line)
-            if field.kind != PASS:
+            if field is not PASSED:
                 raise BadRequest(400, "A trailer names a field that belongs into the head.")
 
     def _request_line(self, line: bytes, lines: list[bytes]) -> tuple[RequestHead, bytes]:
@@ -253,7 +291,7 @@ class RequestHeads:
                 and target[:1] == b"/"
                 and not target.translate(None, _IN_TARGET)
             ):
-                return RequestHead(method, target, 1, lines), b""
+                return RequestHead(method, target, target.partition(b"?")[0], 1, lines), b""
         match = _REQUEST_LINE.fullmatch(line)
         if match is None:
             raise BadRequest(400, "The request line is malformed.")
@@ -268,12 +306,12 @@ class RequestHeads:
         authority = b""
         if target[:1] != b"/" or method == b"CONNECT":
             target, authority = other_form(method, target)
-        return RequestHead(method, target, int(match[4]), lines), authority
+        return RequestHead(method, target, target.partition(b"?")[0], int(match[4]), lines), authority
 
     def _read_fields(self, head: RequestHead, lines: list[bytes], authority: bytes) -> bool:
         """Judge field lines; answers whether any request with them means the same, method aside."""
         known = self.lines.young.get
-        passed = head.passed = []
+        passed = head.passed
         claims: list[bytes] = []
         host: bytes | None = None
         cookies: list[Field] | None = None
@@ -283,13 +321,12 @@ class RequestHeads:
         upgrade = b""
         names: list[bytes] = []
         for line in lines:
-            field = known(line)
-            if field is None:
-                field = self.lines.learn(line)
-            kind = field.kind
-            if kind == PASS:
+            field = known(line) or self.lines.learn(line)
+            if field is PASSED:  # most are: first, and without a look at its kind (0.05 µs a line)
                 passed.append(line)
-            elif kind == HOST:
+                continue
+            kind = field.kind
+            if kind == HOST:
                 if host is not None:
                     raise BadRequest(400, "There is more than one Host.")
                 host = field.value

@@ -65,8 +65,8 @@ class Field:
         self.names: tuple[bytes, ...] = ()
 
 
-_PASSED = Field(PASS, b"", b"")
-"""What every line is that is passed on as it came: nobody asks more of it, so one stands for all."""
+PASSED = Field(PASS, b"", b"")
+"""What every line of the kind PASS is: nobody asks more of it, so one stands for all."""
 
 
 class Lines:
@@ -130,7 +130,7 @@ class Lines:
                 self._kinds.clear()
             if len(name) <= 64:
                 self._kinds[name] = kind
-        return _PASSED if kind == PASS else self._judge(kind, value.strip(b" \t"), line)
+        return PASSED if kind == PASS else self._judge(kind, value.strip(b" \t"), line)
 
 
 def legal_value(value: bytes) -> bool:

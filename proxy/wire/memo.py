@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_LONGEST = 4_096
+LONGEST = 4_096
+"""Bytes of a block that is kept; nobody sends longer ones again and again."""
 _ENTRY_BYTES = 1_024
 """What an entry weighs beside its bytes."""
 _TRIAL = 256
@@ -19,44 +21,54 @@ class Memo(Generic[T]):
 
     Args:
         max_bytes: of blocks and of what was made of them.
+
+    Attributes:
+        look: what was made of a block, None if it is not remembered. The dict's own method, because a
+            call of ours in between costs as much again as the look.
+        hits: to be counted by who looks and finds.
     """
 
-    __slots__ = ("_hits", "_known", "_limit", "_misses", "_resting", "_size")
+    __slots__ = ("_known", "_limit", "_misses", "_resting", "_size", "hits", "look")
+
+    look: Callable[[bytes], T | None]
 
     def __init__(self, max_bytes: int = 1 << 20) -> None:
         self._known: dict[bytes, T] = {}
         self._limit = max_bytes
         self._size = 0
-        self._hits = self._misses = self._resting = 0
+        self.hits = self._misses = self._resting = 0
+        self.look = self._known.get
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def look(self, block: bytes) -> T | None:
-        """What was made of this block, if it is remembered."""
+    def keep(self, block: bytes, made: T) -> bool:
+        """Remember what was made of a block that was looked for and not found; whether it is."""
         if self._resting:
             self._resting -= 1
-            return None
-        found = self._known.get(block)
-        if found is not None:
-            self._hits += 1
-        return found
-
-    def keep(self, block: bytes, made: T) -> None:
-        """Remember what was made of a block."""
-        if self._resting or len(block) > _LONGEST:
-            return
+            if not self._resting:
+                self.look = self._known.get
+            return False
+        if len(block) > LONGEST:
+            return False
         self._misses += 1
         if self._misses >= _TRIAL:
-            if self._hits < self._misses:
+            pays = self.hits >= self._misses
+            self.hits = self._misses = 0
+            if not pays:
                 self._resting = _REST
                 self._known.clear()
                 self._size = 0
-            self._hits = self._misses = 0
-            if self._resting:
-                return
-        self._size += 2 * len(block) + _ENTRY_BYTES
+                self.look = _nothing
+                return False
+        self._size += 3 * len(block) + _ENTRY_BYTES
         if self._size > self._limit:
             self._known.clear()
-            self._size = 2 * len(block) + _ENTRY_BYTES
+            self._size = 3 * len(block) + _ENTRY_BYTES
         self._known[block] = made
+        return True
+
+
+def _nothing(_: bytes) -> None:
+    """Nothing is remembered; not even the block's hash is asked for."""
+    return

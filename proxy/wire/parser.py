@@ -49,17 +49,19 @@ class MessageReader(ABC):
 
     Attributes:
         held: nothing is handed over until `release`.
+        partial: bytes that wait in here, None if none do.
+        feeding: a sink is being called right now; `release` then only lifts the hold.
     """
 
-    __slots__ = ("_extensions", "_feeding", "_left", "_partial", "_phase", "_seen", "held")
+    __slots__ = ("_extensions", "_left", "_phase", "_seen", "feeding", "held", "partial")
 
     def __init__(self) -> None:
-        self._partial: bytearray | None = None
+        self.partial: bytearray | None = None
         self._phase = IN_HEAD
         self._left = 0
         self._seen = 0
         self._extensions = 0
-        self._feeding = False
+        self.feeding = False
         self.held = False
 
     # What the directions differ in.
@@ -83,14 +85,9 @@ class MessageReader(ABC):
     def _refuse(self, text: str) -> ProxyError: ...
 
     @property
-    def feeding(self) -> bool:
-        """Whether a sink is being called right now; `release` then only lifts the hold."""
-        return self._feeding
-
-    @property
     def waiting(self) -> bool:
         """Whether bytes wait in here."""
-        return self._partial is not None
+        return self.partial is not None
 
     def feed(self, data: bytes) -> None:
         """Take what arrived, and hand over what it completes.
@@ -98,13 +95,13 @@ class MessageReader(ABC):
         Raises:
             ProxyError: the message is not plainly legal; the connection cannot be read on.
         """
-        partial = self._partial
+        partial = self.partial
         if partial is not None:
             partial += data
             if self.held or (self._phase == IN_HEAD and not self._head_complete(partial)):
                 return
             data = bytes(partial)
-            self._partial = None
+            self.partial = None
         elif self.held:
             self._keep(data, 0)
             return
@@ -117,23 +114,23 @@ class MessageReader(ABC):
             ProxyError: as `feed`.
         """
         self.held = False
-        partial = self._partial
-        if partial is not None and not self._feeding:
-            self._partial = None
+        partial = self.partial
+        if partial is not None and not self.feeding:
+            self.partial = None
             self._run(bytes(partial))
 
     def rest(self) -> bytes:
         """Take what was not handed over: the first bytes of a tunnel."""
-        partial, self._partial = self._partial, None
+        partial, self.partial = self.partial, None
         return bytes(partial) if partial is not None else b""
 
     def _keep(self, data: bytes, at: int) -> int:
-        self._partial = bytearray(data[at:])
+        self.partial = bytearray(data[at:])
         self._seen = 0
         return len(data)
 
     def _run(self, data: bytes) -> None:
-        self._feeding = True
+        self.feeding = True
         try:
             at, size = 0, len(data)
             while at < size:
@@ -153,7 +150,7 @@ class MessageReader(ABC):
                 else:
                     at = self._read_chunked(data, at)
         finally:
-            self._feeding = False
+            self.feeding = False
 
     def _begin_body(self, length: int) -> None:
         if length > 0:

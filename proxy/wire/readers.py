@@ -55,26 +55,23 @@ class RequestReader(MessageReader):
 
     def feed(self, data: bytes) -> None:
         """As `MessageReader.feed`; most reads are one whole head, which needs no more than this."""
-        if (
-            self._partial is None
-            and not self.held
-            and self._phase == IN_HEAD
-            and data.endswith(b"\r\n\r\n")
-            and data.find(b"\r\n\r\n") == len(data) - 4
-            and data[0] != 13
-        ):
-            self._feeding = True
-            try:
-                self._read_head(data, 0)
-            finally:
-                self._feeding = False
-            return
+        if self.partial is None and not self.held and self._phase == IN_HEAD:
+            head = self._heads.known(data)
+            if head is None and data.find(b"\r\n\r\n") == len(data) - 4 > 0 and data[0] != 13:
+                head = self._heads.learn(data[:-4])
+            if head is not None:
+                self.feeding = True
+                try:
+                    self._take(head)
+                finally:
+                    self.feeding = False
+                return
         super().feed(data)
 
     @property
     def between(self) -> bool:
         """Whether no byte of a next message has come."""
-        return self._phase == IN_HEAD and self._partial is None and not self._skipped
+        return self._phase == IN_HEAD and self.partial is None and not self._skipped
 
     @property
     def in_body(self) -> bool:
@@ -89,19 +86,21 @@ class RequestReader(MessageReader):
         end = data.find(b"\r\n\r\n", at)
         if end < 0:
             size = self._keep(data, at)
-            partial = self._partial
+            partial = self.partial
             assert partial is not None
             self._check_partial(partial)
             self._seen = len(partial)
             return size
-        head = self._heads.read(data[at:end])
+        self._take(self._heads.read(data[at:end]))
+        return end + 4
+
+    def _take(self, head: RequestHead) -> None:
         self._skipped = False
         self._line_checked = False
         self.held = True
         if head.has_body:
             self._begin_body(head.length)
         self._sink.on_head(head)
-        return end + 4
 
     def _check_partial(self, partial: bytearray) -> None:
         limits = self._heads.limits
@@ -149,16 +148,21 @@ class ResponseReader(MessageReader):
         self._phase = IN_ENDED
         self.started = False
 
-    def expect(self, method: bytes, sink: ResponseSink | None) -> None:
-        """Announce the next request; None = whatever comes is an error."""
+    def expect(self, method: bytes, sink: ResponseSink) -> None:
+        """Announce the next request."""
         self._method = method
         self._sink = sink
-        self._phase = IN_HEAD if sink is not None else IN_ENDED
+        self._phase = IN_HEAD
         self.started = False
+
+    def expect_nothing(self) -> None:
+        """No request is under way: whatever comes is an error."""
+        self._sink = None
+        self._phase = IN_ENDED
 
     def feed(self, data: bytes) -> None:
         """As `MessageReader.feed`; a whole answer with a length in one read needs no more than this."""
-        if self._partial is None and self._phase == IN_HEAD and not self.held:
+        if self.partial is None and self._phase == IN_HEAD and not self.held:
             end = data.find(b"\r\n\r\n")
             if end >= 0:
                 self.started = True
@@ -187,7 +191,7 @@ class ResponseReader(MessageReader):
         end = data.find(b"\r\n\r\n", at)
         if end < 0:
             size = self._keep(data, at)
-            partial = self._partial
+            partial = self.partial
             assert partial is not None
             self._check_partial(partial)
             self._seen = len(partial)

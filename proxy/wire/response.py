@@ -19,7 +19,6 @@ from proxy.core.headers import (
     DROP,
     EVENTS,
     LENGTH,
-    PASS,
     SET_COOKIE,
     SHARED,
     UPGRADE,
@@ -29,7 +28,16 @@ from proxy.core.headers import (
 )
 from proxy.errors import UpstreamError
 from proxy.wire.framing import coding_status, content_length, plainly_spaced, response_length
-from proxy.wire.lines import CLOSE, KEEP_ALIVE, Field, HeadLimits, Lines, connection_options, nominated
+from proxy.wire.lines import (
+    CLOSE,
+    KEEP_ALIVE,
+    PASSED,
+    Field,
+    HeadLimits,
+    Lines,
+    connection_options,
+    nominated,
+)
 from proxy.wire.memo import Memo
 
 _FOR_CACHES = (CACHE, SHARED)
@@ -116,6 +124,7 @@ class ResponseHeads:
         if method != b"HEAD":  # the one method on which the meaning depends
             remembered = self._blocks.look(raw)
             if remembered is not None:
+                self._blocks.hits += 1
                 return remembered
         if len(raw) > self.limits.head_bytes:
             raise UpstreamError(502, "The application's answer has too long a head.")
@@ -162,13 +171,12 @@ class ResponseHeads:
         options = 0
         names: list[bytes] = []
         for line in lines:
-            field = known(line)
-            if field is None:
-                field = self.lines.learn(line)
-            kind = field.kind
-            if kind == PASS:
+            field = known(line) or self.lines.learn(line)
+            if field is PASSED:
                 passed.append(line)
-            elif kind == DATE:
+                continue
+            kind = field.kind
+            if kind == DATE:
                 passed.append(line)
                 head.dated = True
             elif kind == LENGTH:
@@ -206,9 +214,9 @@ class ResponseHeads:
     def _judge(self, kind: int, value: bytes, line: bytes) -> Field:
         if kind == EVENTS:
             media_type = value.partition(b";")[0].rstrip(b" \t").lower()
-            return Field(EVENTS if media_type == b"text/event-stream" else PASS, value, line)
+            return Field(EVENTS, value, line) if media_type == b"text/event-stream" else PASSED
         if kind == SET_COOKIE:
-            return Field(DROP if sets_ours(value, self.policy.cookie_names) else PASS, value, line)
+            return Field(DROP, value, line) if sets_ours(value, self.policy.cookie_names) else PASSED
         if kind == CACHE:
             return Field(kind, value, line, b"Cache-Control: " + private(value))
         if kind == SHARED:

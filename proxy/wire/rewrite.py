@@ -13,6 +13,10 @@ from proxy.wire.head import RequestHead
 from proxy.wire.response import ResponseHead
 
 _SENDS_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
+PRIVATE = 8
+"""Key in `ResponseHead.written` of a head for one person that is neither chunked nor the last."""
+_READY_BYTES = 8_192
+"""Longer lines are put together each time: few people have such, and each would take the room of ten."""
 
 
 def request_bytes(head: RequestHead, block: bytes, identity: bytes, authority: bytes, trusted: bool) -> bytes:
@@ -25,10 +29,27 @@ def request_bytes(head: RequestHead, block: bytes, identity: bytes, authority: b
         trusted: the peer's other claims about the client are believed.
     Source: RFC 9110 §7.6; RFC 9112 §3.2, §6.
     """
-    lines = [
-        b"%b %b HTTP/1.1\r\nHost: %b" % (head.method, head.target, head.host or authority),
-        *head.passed,
-    ]
+    ready = head.ready
+    if ready is None or trusted or head.method in _SENDS_BODY:
+        lines = _request_lines(head, block, identity, trusted)
+    elif ready.lines and ready.identity == identity and ready.block == block:
+        lines = ready.lines
+    else:
+        lines = _request_lines(head, block, identity, trusted)
+        if len(lines) <= _READY_BYTES:
+            ready.block, ready.identity, ready.lines = block, identity, lines
+    return b"%b %b HTTP/1.1\r\nHost: %b\r\nX-Request-Id: %b\r\n%b" % (
+        head.method,
+        head.target,
+        head.host or authority,
+        head.request_id,
+        lines,
+    )
+
+
+def _request_lines(head: RequestHead, block: bytes, identity: bytes, trusted: bool) -> bytes:
+    """All that comes behind the request's id."""
+    lines = head.passed.copy()
     if head.cookie_line:
         lines.append(head.cookie_line)
     if trusted and head.claims:
@@ -42,7 +63,7 @@ def request_bytes(head: RequestHead, block: bytes, identity: bytes, authority: b
         lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
     elif head.method in _SENDS_BODY:
         lines.append(b"Content-Length: 0")  # RFC 9110 §8.6
-    lines.append(b"X-Request-Id: %b\r\n%b%b\r\n" % (head.request_id, block, identity))
+    lines.append(b"%b%b\r\n" % (block, identity))
     return b"\r\n".join(lines)
 
 
@@ -66,7 +87,8 @@ def response_bytes(
     """
     if forward.set_cookie or not head.dated:
         return _response(head, forward, chunked, close, keep_alive, date)
-    kind = chunked | close << 1 | keep_alive << 2 | (forward.protected and not forward.shared_cache_ok) << 3
+    private = PRIVATE if forward.protected and not forward.shared_cache_ok else 0
+    kind = chunked | close << 1 | keep_alive << 2 | private
     written = head.written.get(kind)
     if written is None:
         written = head.written[kind] = _response(head, forward, chunked, close, keep_alive, date)

@@ -23,9 +23,9 @@ def test_a_request_is_rewritten_and_its_response_passed_on() -> None:
             assert head == (
                 b"GET /a%2Fb?c=d HTTP/1.1\r\n"
                 + HOST
-                + b"Accept: */*\r\nCookie: x=1; y=2\r\nX-Request-Id: "
+                + b"X-Request-Id: "
                 + request_id
-                + b"\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: https\r\n"
+                + b"\r\nAccept: */*\r\nCookie: x=1; y=2\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: https\r\n"
                 b"X-Forwarded-Host: app.example.com\r\nX-Forwarded-Port: 443\r\n" + IDENTITY + b"\r\n"
             )
             app.send(ok(b"hello", b"Date: now\r\nSet-Cookie: __Host-np=evil\r\nX-App: 1\r\n"))

@@ -85,7 +85,7 @@ def test_a_response_framed_twice_is_refused_even_where_no_body_follows() -> None
 
 
 def run(request: list[int], response: list[int], *, client: bool = True, app: bool = True) -> Exchange:
-    found = Exchange(client)
+    found = Exchange(client_keeps=client)
     found.app_keeps = app
     for event in request:
         found.request_event(event)
@@ -119,7 +119,7 @@ def test_connections_are_reused_only_after_two_complete_messages() -> None:
 def test_what_the_tables_leave_out_is_an_error() -> None:
     for half in range(5):
         for event in range(5):
-            found = Exchange(True)
+            found = Exchange()
             found.request = found.response = half
             if (half, event) in ex.REQUEST:
                 found.request_event(event)
