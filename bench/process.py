@@ -7,7 +7,6 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-
 # Whoever installs a package gets its bytecode, so a shell that forbids writing it must not have 300 ms of
 # compiling counted as a start, and 2 MiB of its leavings as memory at rest.
 _NOT_INHERITED = ("NIGHTPORTER_", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")

@@ -16,7 +16,7 @@ from proxy.config import Settings, Several
 from proxy.config.grammar import Address, upstream_address, upstream_rule
 from proxy.config.redis_address import redis_address
 from proxy.core.cookies import names_for
-from proxy.core.forward_auth import Engine, source_names, varying_source
+from proxy.core.forward_auth import Engine, source_names
 from proxy.core.headers import HeaderPolicy, Trusted
 from proxy.core.identity import ClaimRules, claim, groups_elsewhere, refreshed_identity
 from proxy.core.identity_headers import IdentityHeaders
@@ -158,7 +158,6 @@ def header_policy(settings: Settings, *, engine: Engine | None = None) -> Header
         forwarded=settings.forwarded,
         via=settings.via,
         sources=source_names(engine) if engine is not None else (),
-        varies=varying_source(engine) if engine is not None else b"",
     )
 
 

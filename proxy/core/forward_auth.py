@@ -58,12 +58,6 @@ def source_names(engine: Engine) -> frozenset[bytes]:
     return frozenset((_SOCKET, *_SOURCES.get(engine, ()))) - {b"host"}
 
 
-def varying_source(engine: Engine) -> bytes:
-    """The one of `source_names` that holds the target; b"" for Envoy."""
-    names = _SOURCES.get(engine)
-    return names[1] if names is not None else b""
-
-
 class Question(Protocol):
     """The engine's request; see `wire/head.py`."""
 

@@ -206,7 +206,6 @@ class HeaderPolicy:
         forwarded: also write RFC 7239 `Forwarded`.
         via: pseudonym for `Via` (RFC 9110 §7.6.3); "" leaves it out.
         sources: lower-case names by which an engine says what it asks about (`forward_auth.py`).
-        varies: the one of them whose value is another in most requests; b"" if there is none.
     Raises:
         ConfigError: an identity name is no token, or is one that frames or routes messages.
     """
@@ -221,10 +220,8 @@ class HeaderPolicy:
         forwarded: bool = False,
         via: str = "",
         sources: Collection[bytes] = (),
-        varies: bytes = b"",
     ) -> None:
         self._sources = frozenset(sources)
-        self.varies = varies
         self.cookie_names = tuple(dict.fromkeys(cookie_names))
         self._forwarded = forwarded
         self._via = b"Via: 1.1 %b\r\n" % via.encode("ascii") if via else b""

@@ -196,6 +196,7 @@ def _request(head: RequestHead, body: bytes) -> bytes:
     lines = [b"%b %b HTTP/1.%d" % (head.method, head.target, head.version)]
     if head.host:
         lines.append(b"Host: " + head.host)
+    lines += head.varying.splitlines()
     lines += head.passed
     if head.cookie:
         lines.append(b"Cookie: " + head.cookie)  # ours included: this is who reads them

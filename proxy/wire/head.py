@@ -23,6 +23,7 @@ from proxy.core.headers import (
     EXPECT,
     HOST,
     LENGTH,
+    PASS,
     SOURCE,
     UPGRADE,
     HeaderPolicy,
@@ -43,6 +44,7 @@ from proxy.wire.lines import (
 )
 from proxy.wire.memo import LONGEST, Memo
 from proxy.wire.target import legal_host, other_form
+from proxy.wire.varying import Varying
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) HTTP/([0-9])\.([0-9])")
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
@@ -52,16 +54,19 @@ _END = b"\r\n\r\n"
 
 
 class Ready:
-    """The lines that an app was sent last for a block of field lines, ready to be sent again (`rewrite.py`).
+    """What all heads of one block of lines share, once it is remembered.
 
     Attributes:
-        block, identity: what they were made with, besides the field lines.
-        lines: all but the request line, Host and the request id.
+        line: the request line that the block came with at first.
+        lines: what an app was sent for the block last, but for the request line, Host and the request id;
+            ready to be sent again (`rewrite.py`).
+        block, identity: what that was made with, besides the field lines.
     """
 
-    __slots__ = ("block", "identity", "lines")
+    __slots__ = ("block", "identity", "line", "lines")
 
-    def __init__(self) -> None:
+    def __init__(self, line: bytes) -> None:
+        self.line = line
         self.block = self.identity = self.lines = b""
 
 
@@ -87,6 +92,7 @@ class RequestHead(Struct, eq=False):
         expect_continue: it waits for 100 before it sends the body.
         claims: lines that only a trusted peer may say.
         sources: lines by which an engine says what it asks about, whatever `Connection` names.
+        varying: lines to send on beside `passed`, each ending in CRLF (`varying.py`).
         by_name: see `get_all`.
         ready: shared by all heads of one block of lines that came before; None = this one may be the only.
     """
@@ -108,6 +114,7 @@ class RequestHead(Struct, eq=False):
     expect_continue: bool = False
     claims: Sequence[bytes] = ()
     sources: Sequence[bytes] = ()
+    varying: bytes = b""
     by_name: dict[bytes, list[bytes]] | None = None
     ready: Ready | None = None
 
@@ -148,7 +155,7 @@ class RequestHeads:
         self._blocks: Memo[RequestHead] = Memo()
         # A request line that is no longer fits into any head that `known` can find.
         self._plain_line = min(self.limits.line_bytes, self.limits.head_bytes - LONGEST)
-        self._mark = b""
+        self._varying = Varying()
 
     def read(self, raw: bytes) -> RequestHead:
         """Read one head.
@@ -170,13 +177,16 @@ class RequestHeads:
         if len(lines) > limits.fields:
             raise BadRequest(431, "The request has too many header fields.")
         head, authority = self._request_line(line, lines)
-        plain = self._read_fields(head, lines, authority)
+        new: list[tuple[int, bytes]] = []
+        plain = self._read_fields(head, lines, authority, new)
         if plain and head.version == 1 and not authority:
+            if new and self._varying.learn(new):
+                self._blocks = Memo()
             self._keep(line, block + _END, head)
         return head
 
     def known(self, data: bytes) -> RequestHead | None:
-        """The head that these bytes are, if they are nothing else and all but its request line came before.
+        """The head that these bytes are, if they are nothing else and its lines came before.
 
         Judged then, as a whole, so it ends where it ended then. That is most of what browsers send:
         a lookup instead of a search for the end and a look at each line (3 µs less a head).
@@ -184,73 +194,69 @@ class RequestHeads:
         Returns:
             None = it has to be read, by `learn` if it is a whole one.
         """
-        if self._mark:
-            return self._but_for_one(data)
         line, _, block = data.partition(b"\r\n")
-        head = self._blocks.look(block)
-        if head is None:
+        varying: Sequence[bytes] = ()
+        if self._varying.names and block.endswith(_END):
+            block, varying = self._varying.cut(block)
+        known = self._blocks.look(block)
+        if known is None:
             return None
-        parts = line.split(b" ")
-        if len(parts) != 3 or len(line) > self._plain_line:
-            return None
-        method, target, protocol = parts
-        if (
-            protocol != b"HTTP/1.1"
-            or method not in _METHODS
-            or target[:1] != b"/"
-            or target.translate(None, _IN_TARGET)
-        ):
-            return None
-        self._blocks.hits += 1
-        head = head.__copy__()
-        head.method = method
-        head.target = target
-        head.path = target.partition(b"?")[0]
-        return head
-
-    # An engine names the target that it asks about in a line of its own, and that alone makes every
-    # block new. So blocks are remembered without it, too (4 µs less a question).
-
-    def _but_for_one(self, data: bytes) -> RequestHead | None:
-        """The head, if all but the varying line came before."""
-        at = data.find(self._mark)
-        # With the end in its place, what is left without the line is a head only if this is one.
-        if at < 0 or not data.endswith(_END):
-            return None
-        end = data.find(b"\r\n", at + 2)
-        head = self._blocks.look(data[:at] + data[end:])
-        varying = data[at + 2 : end]
-        if head is None or len(varying) > self._plain_line or not legal_value(varying):
+        assert known.ready is not None
+        head = known.__copy__()
+        if line != known.ready.line:
+            parts = line.split(b" ")
+            if len(parts) != 3 or len(line) > self._plain_line:
+                return None
+            method, target, protocol = parts
+            if (
+                protocol != b"HTTP/1.1"
+                or method not in _METHODS
+                or target[:1] != b"/"
+                or target.translate(None, _IN_TARGET)
+            ):
+                return None
+            head.method = method
+            head.target = target
+            head.path = target.partition(b"?")[0]
+        if varying and not self._vary(head, varying, len(data)):
             return None
         self._blocks.hits += 1
-        head = head.__copy__()
-        head.lines = [*head.lines, varying]
-        head.sources = (*head.sources, varying)
         return head
+
+    def _vary(self, head: RequestHead, varying: Sequence[bytes], size: int) -> bool:
+        """Add lines that vary to a head that is known without them, if they are legal."""
+        limits = self.limits
+        if size > limits.head_bytes or len(head.lines) + len(varying) > limits.fields:
+            return False
+        for line in varying:
+            if not legal_value(line):
+                return False
+            kind = self.lines.kind_of(line)
+            if kind == PASS:
+                head.varying += line + b"\r\n"
+            elif kind == SOURCE:
+                head.sources = (*head.sources, line)
+        head.lines = [*head.lines, *varying]
+        head.by_name = None
+        return True
 
     def _keep(self, line: bytes, block: bytes, head: RequestHead) -> None:
-        """Remember a head by its block, the empty line included; where one line varies, by all but that.
-
-        Args:
-            line: the request line.
-        """
-        name = self.policy.varies
-        if not name:
-            if self._blocks.keep(block, head):
-                head.ready = Ready()
+        """Remember a head by its block of lines, the empty one included, without those that vary."""
+        if self._blocks.resting:
+            self._blocks.keep(block, head)
             return
-        varying = [each for each in head.sources if each.partition(b":")[0].lower() == name]
-        if len(varying) != 1:
-            return
-        mark = b"\r\n%b:" % varying[0].partition(b":")[0]
-        data = line + b"\r\n" + block
-        at = data.find(mark)
-        self._mark = mark
-        known = head.__copy__()
-        known.by_name = None
-        known.lines = [each for each in head.lines if each is not varying[0]]
-        known.sources = tuple(each for each in head.sources if each is not varying[0])
-        self._blocks.keep(data[:at] + data[at + 2 + len(varying[0]) :], known)
+        head, names = head.__copy__(), self._varying.names
+        head.by_name = None
+        if names:
+            block, varying = self._varying.cut(block)
+            # Of a name that varies there is one line, the one that was cut: so order means nothing.
+            if sum(each.partition(b":")[0].lower() in names for each in head.lines) != len(varying):
+                return
+            head.lines = [each for each in head.lines if each not in varying]
+            head.passed = [each for each in head.passed if each not in varying]
+            head.sources = tuple(each for each in head.sources if each not in varying)
+        if self._blocks.keep(block, head):
+            head.ready = Ready(line)
 
     def check_request_line(self, line: bytes) -> None:
         """Refuse early what can never become a head, so that nobody waits for the rest.
@@ -308,8 +314,14 @@ class RequestHeads:
             target, authority = other_form(method, target)
         return RequestHead(method, target, target.partition(b"?")[0], int(match[4]), lines), authority
 
-    def _read_fields(self, head: RequestHead, lines: list[bytes], authority: bytes) -> bool:
-        """Judge field lines; answers whether any request with them means the same, method aside."""
+    def _read_fields(
+        self, head: RequestHead, lines: list[bytes], authority: bytes, new: list[tuple[int, bytes]]
+    ) -> bool:
+        """Judge field lines; answers whether any request with them means the same, method aside.
+
+        Args:
+            new: gets kind and line of those that were not known.
+        """
         known = self.lines.young.get
         passed = head.passed
         claims: list[bytes] = []
@@ -321,7 +333,10 @@ class RequestHeads:
         upgrade = b""
         names: list[bytes] = []
         for line in lines:
-            field = known(line) or self.lines.learn(line)
+            field = known(line)
+            if field is None:
+                field = self.lines.learn(line)
+                new.append((field.kind, line))
             if field is PASSED:  # most are: first, and without a look at its kind (0.05 µs a line)
                 passed.append(line)
                 continue
@@ -386,7 +401,7 @@ class RequestHeads:
             claims = nominated(claims, names)
         if claims:
             head.claims = claims
-        return not upgrade and not head.length
+        return not upgrade and not head.length and not names
 
     def _judge(self, kind: int, value: bytes, line: bytes) -> Field:
         if kind == COOKIE:

@@ -117,6 +117,12 @@ class Lines:
             self.young[line] = field
         return field
 
+    def kind_of(self, line: bytes) -> int:
+        """What a line is by its name, which is legal."""
+        name = line.partition(b":")[0]
+        kind = self._kinds.get(name)
+        return self._kind_of(name.lower()) if kind is None else kind
+
     def _checked(self, line: bytes) -> Field:
         name, colon, value = line.partition(b":")
         if not colon or value.translate(None, _IN_VALUE):

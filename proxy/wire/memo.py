@@ -42,6 +42,11 @@ class Memo(Generic[T]):
     def __len__(self) -> int:
         return len(self._known)
 
+    @property
+    def resting(self) -> bool:
+        """Whether nothing is kept at the moment."""
+        return self._resting > 0
+
     def keep(self, block: bytes, made: T) -> bool:
         """Remember what was made of a block that was looked for and not found; whether it is."""
         if self._resting:

@@ -38,11 +38,12 @@ def request_bytes(head: RequestHead, block: bytes, identity: bytes, authority: b
         lines = _request_lines(head, block, identity, trusted)
         if len(lines) <= _READY_BYTES:
             ready.block, ready.identity, ready.lines = block, identity, lines
-    return b"%b %b HTTP/1.1\r\nHost: %b\r\nX-Request-Id: %b\r\n%b" % (
+    return b"%b %b HTTP/1.1\r\nHost: %b\r\nX-Request-Id: %b\r\n%b%b" % (
         head.method,
         head.target,
         head.host or authority,
         head.request_id,
+        head.varying,
         lines,
     )
 
