@@ -35,7 +35,7 @@ def move_clocks(path: Path) -> None:
         return now(clock) + sum(_AHEAD.unpack_from(mapped))
 
     def moved_monotonic(clock: SystemClock) -> float:
-        return monotonic(clock) + float(_AHEAD.unpack_from(mapped)[0])
+        return monotonic() + float(_AHEAD.unpack_from(mapped)[0])
 
     SystemClock.now = moved_now  # type: ignore[method-assign]
     SystemClock.monotonic = moved_monotonic  # type: ignore[method-assign]
