@@ -18,9 +18,11 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
+from msgspec import Struct
+
 from proxy.core.gate import Answer, Forward
 
-_TARGET = re.compile(rb"/[!\"$-~]*")  # visible ASCII without "#" (RFC 9110 §4.2.5)
+_IN_TARGET = bytes(c for c in range(0x21, 0x7F) if c != 0x23)  # no "#" (RFC 9110 §4.2.5)
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,64}\])(?::[0-9]{1,5})?")
@@ -54,7 +56,7 @@ address, or a browser that got there, has not said this, and is refused instead 
 
 
 def source_names(engine: Engine) -> frozenset[bytes]:
-    """The fields that `original` looks at, for the policy by which the engine's heads are read."""
+    """The fields that `Questions` looks at, for the policy by which the engine's heads are read."""
     return frozenset((_SOCKET, *_SOURCES.get(engine, ()))) - {b"host"}
 
 
@@ -78,7 +80,7 @@ class Question(Protocol):
     def get(self, name: bytes, /) -> bytes | None: ...
 
 
-class Original:
+class Original(Struct, eq=False):
     """The request that the engine asks about, as the gate looks at one.
 
     Attributes:
@@ -88,56 +90,71 @@ class Original:
             `Upgrade`; over HTTP/2 that is an extended CONNECT (RFC 8441).
     """
 
-    __slots__ = ("_question", "cookie", "host", "method", "path", "request_id", "target", "upgrade_websocket")
-
-    def __init__(self, question: Question, method: bytes, target: bytes, host: bytes, socket: bool) -> None:
-        self._question = question
-        self.method = method
-        self.target = target
-        self.path = target.partition(b"?")[0]
-        self.host = host
-        self.cookie = question.cookie
-        self.request_id = question.request_id
-        self.upgrade_websocket = socket or method == b"CONNECT"
+    _question: Question
+    method: bytes
+    target: bytes
+    path: bytes
+    host: bytes
+    cookie: bytes
+    request_id: bytes
+    upgrade_websocket: bool
 
     def get(self, name: bytes) -> bytes | None:
         """A field's value, by lower-case name."""
         return self._question.get(name)
 
 
-def original(engine: Engine, question: Question) -> Original | None:
-    """The request that is asked about; None if the engine's word is not plain.
+class Questions:
+    """Reads what one engine asks about.
 
     Args:
-        question: read by a policy that knows `source_names`.
+        engine: who asks.
     """
-    said: dict[bytes, bytes] = {}
-    doubled = False
-    for line in question.sources:
-        name, _, value = line.partition(b":")
-        name = name.lower()
-        doubled = doubled or (name in said and name != _SOCKET)
-        said[name] = value.strip(b" \t")
-    socket = _SOCKET in said
-    names = _SOURCES.get(engine)
-    if names is None:
-        target = question.target.removeprefix(ENVOY_PREFIX)
-        if target == question.target or not _TARGET.fullmatch(target):
+
+    def __init__(self, engine: Engine) -> None:
+        self._names = _SOURCES.get(engine)
+
+    def original(self, question: Question) -> Original | None:
+        """The request that is asked about; None if the engine's word is not plain.
+
+        Args:
+            question: read by a policy that knows `source_names`.
+        """
+        method = target = host = None
+        socket = False
+        in_method, in_target, in_host = self._names or (b"", b"", b"")
+        for line in question.sources:
+            name, _, value = line.partition(b":")
+            name = name.lower()
+            if name == in_target and target is None:
+                target = value.strip(b" \t")
+            elif name == in_method and method is None:
+                method = value.strip(b" \t")
+            elif name == in_host and host is None:
+                host = value.strip(b" \t")
+            elif name == _SOCKET:
+                socket = True
+            else:  # a second one
+                return None
+        if not in_target:  # Envoy's question is the request itself
+            method, host = question.method, question.host
+            target = question.target.removeprefix(ENVOY_PREFIX)
+            if target == question.target:
+                return None
+        elif in_host == b"host":
+            # One only, and a plain one, or the request would have been refused.
+            host = question.host
+            if not host or host.endswith(b":"):
+                return None
+        elif host is None or _HOST.fullmatch(host) is None:
             return None
-        return Original(question, question.method, target, question.host, socket)
-    method, target = said.get(names[0], b""), said.get(names[1], b"")
-    if names[2] == b"host":
-        # One only, and a plain one, or the request would have been refused.
-        host = question.host
-        plain = bool(host) and not host.endswith(b":")
-    else:
-        host = said.get(names[2], b"")
-        plain = _HOST.fullmatch(host) is not None
-    if doubled or not plain or not _TARGET.fullmatch(target):
-        return None
-    if method not in _METHODS and not _METHOD.fullmatch(method):
-        return None
-    return Original(question, method, target, host, socket)
+        if target is None or target[:1] != b"/" or target.translate(None, _IN_TARGET):
+            return None
+        if method is None or (method not in _METHODS and not _METHOD.fullmatch(method)):
+            return None
+        path = target.partition(b"?")[0]
+        socket = socket or method == b"CONNECT"
+        return Original(question, method, target, path, host, question.cookie, question.request_id, socket)
 
 
 class Answers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from proxy.core.forward_auth import Answers, Original, original
+from proxy.core.forward_auth import Answers, Original, Questions
 from proxy.core.forward_auth import Engine as Engine
 from proxy.core.gate import Answer, Forward, Pages, Verdict
 from proxy.core.problem import problem
@@ -32,11 +32,12 @@ class AuthDoor:
         self._home = home
         self._engine = engine
         self._ask = ask
+        self._questions = Questions(engine)
         self._answers = Answers(engine, names)
 
     def admit(self, head: RequestHead, peer: object) -> Verdict | Awaitable[Verdict]:
         """The answer to the engine's question; never a request passed on."""
-        asked = original(self._engine, head)
+        asked = self._questions.original(head)
         if asked is None:
             log.warning(
                 "forward_auth_malformed",

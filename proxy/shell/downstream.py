@@ -53,7 +53,9 @@ class Downstream(Client):
         except ProxyError as error:
             self._refuse(error)
             return
-        if self._phase != BUSY or self.reader.partial is not None or self.valve.reasons or self.half_closed:
+        reader, phase = self.reader, self._phase
+        quiet = phase == BUSY or (phase == IDLE and reader.between)
+        if not quiet or reader.partial is not None or self.valve.reasons or self.half_closed:
             self._settle()
         relay = self._relay
         if relay is not None and relay.head.has_body:

@@ -32,6 +32,7 @@ from proxy.errors import BadRequest
 from proxy.wire.framing import coding_status, content_length, plainly_spaced, request_length
 from proxy.wire.lines import (
     CLOSE,
+    IN_VALUE,
     KEEP_ALIVE,
     PASSED,
     UPGRADES,
@@ -39,7 +40,6 @@ from proxy.wire.lines import (
     HeadLimits,
     Lines,
     connection_options,
-    legal_value,
     nominated,
 )
 from proxy.wire.memo import LONGEST, Memo
@@ -195,7 +195,7 @@ class RequestHeads:
             None = it has to be read, by `learn` if it is a whole one.
         """
         line, _, block = data.partition(b"\r\n")
-        varying: Sequence[bytes] = ()
+        varying: Sequence[tuple[int, bytes]] = ()
         if self._varying.names and block.endswith(_END):
             block, varying = self._varying.cut(block)
         known = self._blocks.look(block)
@@ -223,21 +223,21 @@ class RequestHeads:
         self._blocks.hits += 1
         return head
 
-    def _vary(self, head: RequestHead, varying: Sequence[bytes], size: int) -> bool:
+    def _vary(self, head: RequestHead, varying: Sequence[tuple[int, bytes]], size: int) -> bool:
         """Add lines that vary to a head that is known without them, if they are legal."""
         limits = self.limits
         if size > limits.head_bytes or len(head.lines) + len(varying) > limits.fields:
             return False
-        for line in varying:
-            if not legal_value(line):
+        head.lines = lines = head.lines.copy()
+        head.by_name = None
+        for kind, line in varying:
+            if line.translate(None, IN_VALUE):
                 return False
-            kind = self.lines.kind_of(line)
+            lines.append(line)
             if kind == PASS:
                 head.varying += line + b"\r\n"
             elif kind == SOURCE:
                 head.sources = (*head.sources, line)
-        head.lines = [*head.lines, *varying]
-        head.by_name = None
         return True
 
     def _keep(self, line: bytes, block: bytes, head: RequestHead) -> None:
@@ -248,9 +248,10 @@ class RequestHeads:
         head, names = head.__copy__(), self._varying.names
         head.by_name = None
         if names:
-            block, varying = self._varying.cut(block)
+            block, found = self._varying.cut(block)
+            varying = {line for _, line in found}
             # Of a name that varies there is one line, the one that was cut: so order means nothing.
-            if sum(each.partition(b":")[0].lower() in names for each in head.lines) != len(varying):
+            if sum(each.partition(b":")[0].lower() in names for each in head.lines) != len(found):
                 return
             head.lines = [each for each in head.lines if each not in varying]
             head.passed = [each for each in head.passed if each not in varying]

@@ -23,7 +23,7 @@ _OPTIONS = {b"close": CLOSE, b"keep-alive": KEEP_ALIVE, b"upgrade": UPGRADES}
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # RFC 9110 §5.5: VCHAR, obs-text, SP and HTAB. NUL, bare CR, bare LF and obs-fold are none of them,
 # and white space before the colon is no part of a name.
-_IN_VALUE = bytes(c for c in range(256) if c == 9 or 32 <= c != 127)
+IN_VALUE = bytes(c for c in range(256) if c == 9 or 32 <= c != 127)
 _NAMES = 1_024
 
 
@@ -117,15 +117,9 @@ class Lines:
             self.young[line] = field
         return field
 
-    def kind_of(self, line: bytes) -> int:
-        """What a line is by its name, which is legal."""
-        name = line.partition(b":")[0]
-        kind = self._kinds.get(name)
-        return self._kind_of(name.lower()) if kind is None else kind
-
     def _checked(self, line: bytes) -> Field:
         name, colon, value = line.partition(b":")
-        if not colon or value.translate(None, _IN_VALUE):
+        if not colon or value.translate(None, IN_VALUE):
             raise self._malformed("A header line is malformed.")
         kind = self._kinds.get(name)
         if kind is None:
@@ -137,11 +131,6 @@ class Lines:
             if len(name) <= 64:
                 self._kinds[name] = kind
         return PASSED if kind == PASS else self._judge(kind, value.strip(b" \t"), line)
-
-
-def legal_value(value: bytes) -> bool:
-    """Whether a field value holds only what one may (RFC 9110 §5.5)."""
-    return not value.translate(None, _IN_VALUE)
 
 
 def connection_options(field: Field) -> None:

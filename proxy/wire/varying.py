@@ -30,14 +30,14 @@ class Varying:
     __slots__ = ("_marks", "_new", "_resting", "_seen", "names")
 
     def __init__(self) -> None:
-        self._marks: tuple[bytes, ...] = ()
+        self._marks: tuple[tuple[bytes, int], ...] = ()
         self.names: frozenset[bytes] = frozenset()
         self._new: dict[bytes, int] = {}
         self._seen = 0
         self._resting = 0
 
-    def cut(self, block: bytes) -> tuple[bytes, tuple[bytes, ...]]:
-        """A block without its first line of each name that varies, and those lines.
+    def cut(self, block: bytes) -> tuple[bytes, list[tuple[int, bytes]]]:
+        """A block without its first line of each name that varies, and those lines with their kinds.
 
         The very first line of a block stays. What is left of a block that ends in an empty line is
         a block that was kept, only if this is one, too: a cut never makes an end where none was.
@@ -45,13 +45,12 @@ class Varying:
         Args:
             block: field lines, the empty line at the end included.
         """
-        found: tuple[bytes, ...] = ()
-        for mark in self._marks:
+        found: list[tuple[int, bytes]] = []
+        for mark, kind in self._marks:
             at = block.find(mark)
             if at >= 0:
                 end = block.find(b"\r\n", at + 2)
-                line = block[at + 2 : end]
-                found = (*found, line)
+                found.append((kind, block[at + 2 : end]))
                 block = block[:at] + block[end:]
         return block, found
 
@@ -68,18 +67,18 @@ class Varying:
             self._resting -= 1
             return False
         self._seen += 1
-        learned: list[bytes] = []
+        learned: list[tuple[bytes, int]] = []
         if len(new) <= _MOST:
             for kind, line in new:
                 name = line.partition(b":")[0]
                 if kind in _KINDS and len(name) <= _LONGEST_NAME:
                     count = self._new[name] = self._new.get(name, 0) + 1
                     if count >= _WINDOW // 2:
-                        learned.append(b"\r\n%b:" % name)
+                        learned.append((b"\r\n%b:" % name, kind))
         if learned:
             kept = [each for each in self._marks if each not in learned]
             self._marks = (*kept, *learned)[-_MOST:]
-            self.names = frozenset(each[2:-1].lower() for each in self._marks)
+            self.names = frozenset(mark[2:-1].lower() for mark, _ in self._marks)
             self._resting = _REST
         if learned or self._seen >= _WINDOW:
             self._new.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.forward_auth import Answers, Engine, Original, original, source_names
+from proxy.core.forward_auth import Answers, Engine, Original, Questions, source_names
 from proxy.core.gate import Answer, Forward
 from proxy.core.headers import HeaderPolicy
 from proxy.errors import ProxyError
@@ -22,7 +22,7 @@ def ask(
     sink = Requests(RequestHeads(HeaderPolicy([COOKIES], sources=source_names(engine))))
     for _ in range(2):  # read, then remembered
         sink.reader.feed(line + fields + b"\r\n")
-    first, second = (original(engine, head) for head in sink.heads)
+    first, second = (Questions(engine).original(head) for head in sink.heads)
     assert (first is None) == (second is None)
     assert first is None or second is None or _told(first) == _told(second)
     return second
@@ -215,7 +215,7 @@ def _read(engine: Engine, heads: RequestHeads, raw: bytes) -> object:
         head = heads.read(raw)
     except ProxyError as error:
         return error.status
-    asked = original(engine, head)
+    asked = Questions(engine).original(head)
     told = _told(asked) if asked is not None else None
     names = (b"accept", b"cookie", b"x-original-uri", b"x-forwarded-uri")
     return told, head.passed, head.cookie_line, head.keep_alive, [head.get_all(name) for name in names]
