@@ -154,6 +154,7 @@ async def stages(count: int) -> dict[str, float]:
                     b"/item/1",
                     200,
                     "session",
+                    1.0,
                     0.001,
                     0.001,
                     0,

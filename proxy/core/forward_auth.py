@@ -16,7 +16,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
@@ -60,6 +60,12 @@ def source_names(engine: Engine) -> frozenset[bytes]:
     return frozenset((_SOCKET, *_SOURCES.get(engine, ()))) - {b"host"}
 
 
+class Shared(Protocol):
+    """What questions with the same lines, but for those that vary, have in common; see `wire/head.py`."""
+
+    asked: Asked | None
+
+
 class Question(Protocol):
     """The engine's request; see `wire/head.py`."""
 
@@ -77,6 +83,8 @@ class Question(Protocol):
     def request_id(self) -> bytes: ...
     @property
     def sources(self) -> Sequence[bytes]: ...
+    @property
+    def ready(self) -> Shared | None: ...
     def get(self, name: bytes, /) -> bytes | None: ...
 
 
@@ -84,13 +92,14 @@ class Original(Struct, eq=False):
     """The request that the engine asks about, as the gate looks at one.
 
     Attributes:
+        question: the engine's.
         method, target, path, host: of the original request.
         cookie: as the client sent it.
         upgrade_websocket: it wants to become a WebSocket, whatever the engine made of its
             `Upgrade`; over HTTP/2 that is an extended CONNECT (RFC 8441).
     """
 
-    _question: Question
+    question: Question
     method: bytes
     target: bytes
     path: bytes
@@ -99,9 +108,30 @@ class Original(Struct, eq=False):
     request_id: bytes
     upgrade_websocket: bool
 
+    if TYPE_CHECKING:
+
+        def __copy__(self) -> Original: ...  # the struct's own
+
     def get(self, name: bytes) -> bytes | None:
         """A field's value, by lower-case name."""
-        return self._question.get(name)
+        return self.question.get(name)
+
+
+class Asked:
+    """An original request that was plain, as far as it will be the same in the next question with such lines.
+
+    Attributes:
+        original: it, with another target.
+        name: beginning of the only source line that differs: it says the target.
+        others: the lines in front of that.
+    """
+
+    __slots__ = ("name", "original", "others")
+
+    def __init__(self, original: Original, name: bytes, others: Sequence[bytes]) -> None:
+        self.original = original
+        self.name = name
+        self.others = others
 
 
 class Questions:
@@ -120,6 +150,27 @@ class Questions:
         Args:
             question: read by a policy that knows `source_names`.
         """
+        ready, lines = question.ready, question.sources
+        asked = ready.asked if ready is not None else None
+        if asked is None or not lines:
+            return self._read(question)
+        line = lines[-1]
+        target = line[len(asked.name) :].strip(b" \t")
+        if (
+            not line.startswith(asked.name)
+            or lines[:-1] != asked.others
+            or target[:1] != b"/"
+            or target.translate(None, _IN_TARGET)
+        ):
+            return self._read(question)
+        original = asked.original.__copy__()
+        original.question = question
+        original.target = target
+        original.path = target.partition(b"?")[0]
+        original.request_id = question.request_id
+        return original
+
+    def _read(self, question: Question) -> Original | None:
         method = target = host = None
         socket = False
         in_method, in_target, in_host = self._names or (b"", b"", b"")
@@ -152,9 +203,13 @@ class Questions:
             return None
         if method is None or (method not in _METHODS and not _METHOD.fullmatch(method)):
             return None
-        path = target.partition(b"?")[0]
-        socket = socket or method == b"CONNECT"
-        return Original(question, method, target, path, host, question.cookie, question.request_id, socket)
+        path, socket = target.partition(b"?")[0], socket or method == b"CONNECT"
+        found = Original(question, method, target, path, host, question.cookie, question.request_id, socket)
+        ready, lines = question.ready, question.sources
+        if ready is not None and in_target and lines[-1].partition(b":")[0].lower() == in_target:
+            name = lines[-1].partition(b":")[0] + b":"
+            ready.asked = Asked(found, name, lines[:-1])
+        return found
 
 
 class Answers:

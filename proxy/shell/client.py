@@ -187,7 +187,7 @@ class Client(asyncio.Protocol, ABC):
         on_done = self.site.on_done
         if on_done is None:
             return
-        head = relay.head
+        head, now = relay.head, monotonic()
         on_done(
             Done(
                 head.request_id,
@@ -195,7 +195,8 @@ class Client(asyncio.Protocol, ABC):
                 head.path,
                 status,
                 relay.verdict.decision,
-                monotonic() - self._started,
+                now,
+                now - self._started,
                 relay.upstream_s,
                 relay.bytes_in,
                 relay.bytes_out,
@@ -217,10 +218,9 @@ class Client(asyncio.Protocol, ABC):
         head, method, path = self._head, b"", b""
         if head is not None:
             request_id, method, path = head.request_id, head.method, head.path
-        took_s = monotonic() - self._started
-        on_done(
-            Done(request_id, method, path, status, decision, took_s, 0.0, 0, sent, self.peer.address, error)
-        )
+        now, peer = monotonic(), self.peer.address
+        took_s = now - self._started
+        on_done(Done(request_id, method, path, status, decision, now, took_s, 0.0, 0, sent, peer, error))
 
     # What `Downstream` adds: requests.
 

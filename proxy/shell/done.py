@@ -11,6 +11,7 @@ class Done(Struct, eq=False, gc=False):
     Attributes:
         path: without the query, which may hold secrets.
         status: sent to the client; 499 if it left before there was one.
+        ended_at: on the monotonic clock.
         duration_s, upstream_s: of the whole exchange; from the request's hand-over to the
             app until its first byte.
         bytes_in, bytes_out: of bodies (of all bytes, in tunnels).
@@ -23,6 +24,7 @@ class Done(Struct, eq=False, gc=False):
     path: bytes
     status: int
     decision: str
+    ended_at: float
     duration_s: float
     upstream_s: float
     bytes_in: int

@@ -63,12 +63,11 @@ def set_up_logging(level: str, stream: IO[str] | None = None) -> None:
 LINES_AT_ONCE = 128
 
 _LINE = (
-    b'{"time": %b, "event": "request", "id": "%b", "method": "%b", "path": "%b", "status": %d, '
+    b'{"time": %.3f, "event": "request", "id": "%b", "method": "%b", "path": "%b", "status": %d, '
     b'"decision": "%b", "ms": %b, "upstream_ms": %b, "in": %d, "out": %d, "peer": "%b"}\n'
 )
 
-# A float costs 0.22 µs to write, and a line has three. Most requests take less than ten
-# milliseconds, and many are finished in the same one: those are looked up (0.7 µs a line).
+# A float costs 0.22 µs to write; most requests take less than ten milliseconds, and those are looked up.
 _MS = {each: b"%.2f" % (each / 100) for each in range(1_000)}
 
 
@@ -80,12 +79,41 @@ class Entry(Protocol):
     path: bytes
     status: int
     decision: str
+    ended_at: float
     duration_s: float
     upstream_s: float
     bytes_in: int
     bytes_out: int
     peer: str
     error: str
+
+
+def _line(entry: Entry, ahead_s: float) -> bytes:
+    """The line of a request.
+
+    Args:
+        ahead_s: of the wall clock, to the monotonic one.
+    """
+    # Put together by hand, in bytes: this runs per request. Path and method were found to be
+    # visible ASCII by the parser; quotes and backslashes are escaped here.
+    path = entry.path
+    if path.find(b'"') >= 0 or path.find(b"\\") >= 0:
+        path = path.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    took_s, upstream_s = entry.duration_s, entry.upstream_s
+    line = _LINE % (
+        entry.ended_at + ahead_s,
+        entry.request_id,
+        entry.method,
+        path,
+        entry.status,
+        entry.decision.encode(),
+        _MS.get(int(took_s * 1e5 + 0.5)) or b"%.2f" % (took_s * 1e3),
+        _MS.get(int(upstream_s * 1e5 + 0.5)) or b"%.2f" % (upstream_s * 1e3),
+        entry.bytes_in,
+        entry.bytes_out,
+        entry.peer.encode(),
+    )
+    return b'%b, "error": "%b"}\n' % (line[:-2], entry.error.encode()) if entry.error else line
 
 
 class Histogram:
@@ -116,9 +144,7 @@ class Telemetry:
     def __init__(self, write: Callable[[str], Any] | None = None, *, log_requests: bool = True) -> None:
         self._write = write or _to_stdout
         self._log_requests = log_requests
-        self._lines: list[bytes] = []
-        self._stamp = b""
-        self._stamped_at = 0.0
+        self._entries: list[Entry] = []
         self.requests: Counter[tuple[str, int]] = Counter()
         self.refreshes: Counter[tuple[str, str]] = Counter()
         self.refresh_s = Histogram()
@@ -131,45 +157,27 @@ class Telemetry:
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
 
     def request(self, entry: Entry) -> None:
-        """Count a finished exchange and write its line."""
-        self.requests[entry.decision, entry.status // 100] += 1
-        if not self._log_requests:
-            return
-        # Put together by hand, in bytes: this runs per request. Path and method were found to be
-        # visible ASCII by the parser; quotes and backslashes are escaped here.
-        path = entry.path
-        if path.find(b'"') >= 0 or path.find(b"\\") >= 0:
-            path = path.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
-        took_s, upstream_s = entry.duration_s, entry.upstream_s
-        now = time.time()
-        if not 0.0 <= now - self._stamped_at < 0.001:
-            self._stamped_at = now
-            self._stamp = b"%.3f" % now
-        line = _LINE % (
-            self._stamp,
-            entry.request_id,
-            entry.method,
-            path,
-            entry.status,
-            entry.decision.encode(),
-            _MS.get(int(took_s * 1e5 + 0.5)) or b"%.2f" % (took_s * 1e3),
-            _MS.get(int(upstream_s * 1e5 + 0.5)) or b"%.2f" % (upstream_s * 1e3),
-            entry.bytes_in,
-            entry.bytes_out,
-            entry.peer.encode(),
-        )
-        if entry.error:
-            line = b'%b, "error": "%b"}\n' % (line[:-2], entry.error.encode())
-        self._lines.append(line)
-        if len(self._lines) >= LINES_AT_ONCE:
+        """Take note of a finished exchange; it is counted and written with the others that wait."""
+        entries = self._entries
+        entries.append(entry)
+        if len(entries) >= LINES_AT_ONCE:
             self.flush()
 
     def flush(self) -> None:
-        """Write the request lines that wait; once a second, and when many do."""
-        lines = self._lines
-        if lines:
-            self._lines = []
-            self._write(b"".join(lines).decode("latin-1"))
+        """Count and write the exchanges that wait: twice a second, when many do, and before a scrape.
+
+        Together, because the same steps for a hundred of them cost half of what they cost in between
+        other work (1.5 µs a request).
+        """
+        entries, self._entries = self._entries, []
+        if not entries:
+            return
+        count = self.requests
+        for entry in entries:
+            count[entry.decision, entry.status // 100] += 1
+        if self._log_requests:
+            ahead_s = time.time() - time.monotonic()
+            self._write(b"".join([_line(entry, ahead_s) for entry in entries]).decode("latin-1"))
 
     def refresh(self, outcome: str, code: str, took_s: float) -> None:
         """Count a renewal's end."""
@@ -200,6 +208,7 @@ class Telemetry:
 
     def scrape(self) -> bytes:
         """All figures in the Prometheus text format."""
+        self.flush()
         from prometheus_client import generate_latest
 
         return generate_latest(self)  # pyright: ignore[reportArgumentType]  # it only calls collect()

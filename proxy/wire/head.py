@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from proxy.core.forward_auth import Asked
 from proxy.core.headers import (
     CLAIM,
     CODING,
@@ -61,13 +62,15 @@ class Ready:
         lines: what an app was sent for the block last, but for the request line, Host and the request id;
             ready to be sent again (`rewrite.py`).
         block, identity: what that was made with, besides the field lines.
+        asked: what `core/forward_auth.py` made of an engine's lines.
     """
 
-    __slots__ = ("block", "identity", "line", "lines")
+    __slots__ = ("asked", "block", "identity", "line", "lines")
 
     def __init__(self, line: bytes) -> None:
         self.line = line
         self.block = self.identity = self.lines = b""
+        self.asked: Asked | None = None
 
 
 class RequestHead(Struct, eq=False):
@@ -79,7 +82,7 @@ class RequestHead(Struct, eq=False):
         method, target, path: of the request line; `target` in origin form (or ``*``) as it
             will be sent, `path` up to its ``?``.
         version: minor HTTP version, 0 or 1.
-        lines: all field lines as they came.
+        lines, more: all field lines as they came; `more` are those that vary (`varying.py`).
         passed: field lines to send on as they came, without CRLF.
         host: the authority, from an absolute target or from Host; b"" only in HTTP/1.0.
         cookie: all Cookie values joined with ``; ``.
@@ -92,7 +95,7 @@ class RequestHead(Struct, eq=False):
         expect_continue: it waits for 100 before it sends the body.
         claims: lines that only a trusted peer may say.
         sources: lines by which an engine says what it asks about, whatever `Connection` names.
-        varying: lines to send on beside `passed`, each ending in CRLF (`varying.py`).
+        varying: those of `more` to send on beside `passed`, each ending in CRLF.
         by_name: see `get_all`.
         ready: shared by all heads of one block of lines that came before; None = this one may be the only.
     """
@@ -114,6 +117,7 @@ class RequestHead(Struct, eq=False):
     expect_continue: bool = False
     claims: Sequence[bytes] = ()
     sources: Sequence[bytes] = ()
+    more: Sequence[bytes] = ()
     varying: bytes = b""
     by_name: dict[bytes, list[bytes]] | None = None
     ready: Ready | None = None
@@ -127,7 +131,7 @@ class RequestHead(Struct, eq=False):
         fields = self.by_name
         if fields is None:
             fields = self.by_name = {}
-            for line in self.lines:
+            for line in (*self.lines, *self.more):
                 found, _, value = line.partition(b":")
                 fields.setdefault(found.lower(), []).append(value.strip(b" \t"))
         return fields.get(name, [])
@@ -228,16 +232,15 @@ class RequestHeads:
         limits = self.limits
         if size > limits.head_bytes or len(head.lines) + len(varying) > limits.fields:
             return False
-        head.lines = lines = head.lines.copy()
-        head.by_name = None
         for kind, line in varying:
             if line.translate(None, IN_VALUE):
                 return False
-            lines.append(line)
+            head.more = (*head.more, line)
             if kind == PASS:
                 head.varying += line + b"\r\n"
             elif kind == SOURCE:
                 head.sources = (*head.sources, line)
+        head.by_name = None
         return True
 
     def _keep(self, line: bytes, block: bytes, head: RequestHead) -> None:

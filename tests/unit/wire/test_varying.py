@@ -45,7 +45,7 @@ def read(heads: RequestHeads, raw: bytes) -> object:
     return (
         (head.method, head.target, head.path, head.version, head.host, head.cookie, head.keep_alive),
         (head.has_body, head.length, head.upgrade_websocket, head.expect_continue, list(head.claims)),
-        (said, sorted(head.lines), sent(head)),
+        (said, sorted((*head.lines, *head.more)), sent(head)),
     )
 
 
