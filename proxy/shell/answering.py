@@ -33,13 +33,6 @@ def answer_bytes(
         ValueError: a field of the answer would break out of its line.
     """
     status = answer.status
-    if status == 200 and not answer.headers and not answer.body and not close and not keep_alive:
-        # What engines that ask are told about each request: one piece (0.6 µs less).
-        return b"HTTP/1.1 200 OK\r\n%bDate: %b\r\nX-Request-Id: %b\r\nContent-Length: 0\r\n\r\n" % (
-            answer.ready,
-            date,
-            request_id,
-        )
     lines = [b"HTTP/1.1 %d %b" % (status, _PHRASES.get(status, b""))]
     for name, value in answer.headers:
         if name.find(b"\r") >= 0 or value.find(b"\r") >= 0 or name.find(b"\n") >= 0 or value.find(b"\n") >= 0:
@@ -57,6 +50,19 @@ def answer_bytes(
     lines.append(b"\r\n")
     head = b"\r\n".join(lines)
     return head + answer.body if with_body and answer.body else head
+
+
+def pass_bytes(answer: Answer, request_id: bytes, date: bytes) -> bytes:
+    """What an engine is told that may let a request through; the connection goes on.
+
+    Args:
+        answer: a 200 whose lines are ready, without a body.
+    """
+    return b"HTTP/1.1 200 OK\r\n%bDate: %b\r\nX-Request-Id: %b\r\nContent-Length: 0\r\n\r\n" % (
+        answer.ready,
+        date,
+        request_id,
+    )
 
 
 def error_answer(error: ProxyError, request_id: bytes, head: RequestHead | None, *, decision: str) -> Answer:

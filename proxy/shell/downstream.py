@@ -14,7 +14,6 @@ from time import monotonic
 
 from proxy.core.gate import Answer, Forward, Pages, Verdict
 from proxy.errors import BadRequest, ProxyError, UpstreamError
-from proxy.shell.answering import answer_bytes
 from proxy.shell.client import (
     BUSY,
     DECIDING,
@@ -125,8 +124,6 @@ class Downstream(Client):
             verdict = site.admit(head, self.peer)
             if isinstance(verdict, Forward):
                 self._forward(head, verdict)
-            elif isinstance(verdict, Answer) and verdict.ready:
-                self._tell(head, verdict)
             else:
                 self._carry_out(head, verdict)
         except Exception as error:
@@ -166,16 +163,6 @@ class Downstream(Client):
             if head.has_body:
                 self.valve.shut(AUTH)
             self._task = asyncio.get_running_loop().create_task(self._decide(head, verdict))
-
-    def _tell(self, head: RequestHead, answer: Answer) -> None:
-        """Answer an engine's question; most are alike and come on connections that go on."""
-        site = self.site
-        if head.has_body or head.version == 0 or not head.keep_alive or site.draining or self.half_closed:
-            self._carry_out(head, answer)
-            return
-        self.transport.write(answer_bytes(answer, head.request_id, site.date(), False, False, False))
-        self._report_own(answer.status, "", answer.decision, 0)
-        self._advance()
 
     async def _decide(self, head: RequestHead, waiting: Awaitable[Verdict]) -> None:
         failure: BaseException | None = None

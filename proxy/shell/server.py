@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from proxy.core.headers import HeaderPolicy
+from proxy.shell.answerer import Answerer
 from proxy.shell.done import Counters, Done
 from proxy.shell.downstream import Downstream
 from proxy.shell.handover import ASGIApp, PageServer
@@ -117,10 +118,11 @@ class Server:
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Accept connections on sockets that are bound; they may be shared with other workers."""
         loop = asyncio.get_running_loop()
+        made = Answerer if self.site.upstreams is None else Downstream
         for sock in sockets:
             sock.setblocking(False)
             listener = await loop.create_server(
-                lambda: Downstream(self.site),
+                lambda: made(self.site),
                 sock=sock,
                 ssl=self._tls,
                 backlog=1_024,
