@@ -10,11 +10,11 @@ import gc
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import uvloop
+from msgspec.structs import replace
 
 from proxy import wiring
 from proxy.__main__ import main

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from proxy import wiring
 from proxy.config import Settings, Several, cookie_keys
@@ -60,8 +61,7 @@ MAX_CALLS = 32
 """Renewals at once: enough for a morning's log-ins, few enough for any OP."""
 
 
-@dataclass(frozen=True, slots=True)
-class Provider:
+class Provider(Struct, frozen=True):
     """One OP and how we get along with it.
 
     Attributes:
@@ -92,8 +92,7 @@ class Provider:
         return (self.config.issuer, self.config.client_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
+class Base(Struct, frozen=True):
     """What lives as long as the process.
 
     Attributes:
@@ -115,8 +114,7 @@ class Base:
     replica: str
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(Struct, frozen=True):
     """Everything below the listeners, joined for one configuration.
 
     Attributes:

@@ -26,7 +26,8 @@ a type of redis, httpx2 or joserfc. Expected outcomes are values, not exceptions
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
 class ProxyError(Exception):
@@ -45,8 +46,7 @@ class ProxyError(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """One thing that is wrong with the configuration.
 
     Attributes:

@@ -6,11 +6,10 @@ import hashlib
 import json
 import ssl
 from collections.abc import Mapping
-from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, fields, replace
 
 from proxy.config import Settings, Several
 from proxy.config.grammar import Address, upstream_address, upstream_rule

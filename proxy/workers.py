@@ -22,7 +22,8 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from proxy.config import Settings
 from proxy.errors import ConfigError
@@ -38,8 +39,7 @@ _LONGEST_PAUSE_S = 30.0
 _BROKEN_CONFIGURATION = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(Struct, frozen=True):
     """What a worker is given instead of binding for itself.
 
     Attributes:
@@ -57,8 +57,7 @@ class Share:
     tell_ready: Callable[[], None]
 
 
-@dataclass(slots=True)
-class _Worker:
+class _Worker(Struct):
     number: int
     pid: int
     ready_fd: int
@@ -66,8 +65,7 @@ class _Worker:
     leaving: bool = False
 
 
-@dataclass(slots=True)
-class Supervisor:
+class Supervisor(Struct):
     """See the module's docstring.
 
     Args:

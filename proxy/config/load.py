@@ -13,10 +13,10 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import msgspec
+from msgspec import Struct, field
 
 from proxy.config.checks import check, warnings
 from proxy.config.declaration import Settings, Several
@@ -51,8 +51,7 @@ _PROVIDER_VARIABLE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Struct, frozen=True):
     """A configuration and where it came from.
 
     Attributes:
@@ -67,8 +66,7 @@ class Loaded:
     files: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class _Given:
+class _Given(Struct):
     """One value as it stands in its layer."""
 
     value: object
@@ -77,8 +75,7 @@ class _Given:
     from_file: bool = False
 
 
-@dataclass(slots=True)
-class _Reading:
+class _Reading(Struct):
     given: dict[str, _Given] = field(default_factory=dict[str, _Given])
     providers: dict[str, _Reading] = field(default_factory=dict[str, "_Reading"])
     problems: list[Problem] = field(default_factory=list[Problem])

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import unquote
+
+from msgspec import Struct
 
 from proxy.config.grammar import HOST
 
@@ -24,8 +25,7 @@ SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluste
 _UNSEEN = re.compile(r"[\x00-\x20\x7f]")
 
 
-@dataclass(frozen=True, slots=True)
-class RedisAddress:
+class RedisAddress(Struct, frozen=True):
     """A Redis store's URL, read.
 
     Attributes:
@@ -42,9 +42,12 @@ class RedisAddress:
     hosts: tuple[tuple[str, int], ...]
     tls: bool = False
     username: str = ""
-    password: str = field(default="", repr=False)
+    password: str = ""
     service: str = ""
     db: int = 0
+
+    def __repr__(self) -> str:
+        return f"RedisAddress({self.kind}, {self.hosts})"  # no user, no password
 
 
 class AddressError(ValueError):

@@ -7,14 +7,13 @@ app's `Set-Cookie` for any of them can be dropped and none of them ever reaches 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 FLOW_SUFFIX = b"-flow-"
 """Between the session cookie's name and a sign-in flow's id."""
 
 
-@dataclass(frozen=True, slots=True)
-class CookieNames:
+class CookieNames(Struct, frozen=True):
     """Names of our cookies for one public origin.
 
     Attributes:

@@ -6,16 +6,16 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, cast
+
+from msgspec import Struct
 
 from proxy.errors import IdTokenRejected
 
 _HASHES = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hashlib.sha512}
 
 
-@dataclass(frozen=True, slots=True)
-class Previous:
+class Previous(Struct, frozen=True):
     """What a refreshed ID token must agree with (OIDC Core §12.2).
 
     Attributes:
@@ -33,8 +33,7 @@ class Previous:
     strict_auth_time: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(Struct, frozen=True):
     """What the token is compared with.
 
     Attributes:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
+
+from msgspec import Struct
 
 from proxy.core.providers import GroupsFrom, Profile
 from proxy.core.session import Identity
@@ -20,8 +21,7 @@ MAX_TEXT_CHARS = 1024
 """A longer name or address is none: whatever it is, it is not for a header."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimRules:
+class ClaimRules(Struct, frozen=True):
     """Which claims mean what.
 
     Attributes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import cast
+
+from msgspec import Struct, field
 
 from proxy.core.headers import identity_block
 from proxy.core.session import Identity, Tokens
@@ -14,8 +15,7 @@ FIXED = ("User", "Email", "Preferred-Username", "Groups", "Access-Token")
 """What follows ``X-Forwarded-`` in the names that apps already read (oauth2-proxy's)."""
 
 
-@dataclass(frozen=True, slots=True)
-class IdentityHeaders:
+class IdentityHeaders(Struct, frozen=True):
     """Which headers an app gets.
 
     Attributes:

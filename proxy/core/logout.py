@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from msgspec import Struct
 
 from proxy.core.id_token import numeric_date
 from proxy.core.metadata import Metadata
@@ -90,8 +91,7 @@ def may_revoke(reach: Reach, *, ends_at_op: bool) -> bool:
     return reach in (Reach.TOKEN, Reach.SIGN_IN) or (reach is Reach.SESSION and ends_at_op)
 
 
-@dataclass(frozen=True, slots=True)
-class LogoutToken:
+class LogoutToken(Struct, frozen=True):
     """What a back-channel logout token ends.
 
     Attributes:

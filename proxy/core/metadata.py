@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from proxy.core.providers import PROFILES, Api, Profile
 from proxy.errors import OPUnavailable
@@ -22,8 +23,7 @@ ENDPOINTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
+class Metadata(Struct, frozen=True):
     """What an OP says of itself.
 
     Attributes:

@@ -9,7 +9,8 @@ people's sessions: `check --aggressive` does that on a grant made for it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from proxy.core.providers import Reuse
 from proxy.core.timing import RefreshPolicy

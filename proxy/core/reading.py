@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from proxy.core.answers import Snapshot
 from proxy.core.session import Ended, Record, ended
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """What this process knows of a session beside the store.
 
     Attributes:
@@ -25,15 +24,13 @@ class Known:
     unjudged: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Take:
+class Take(Struct, frozen=True):
     """The session lives: go on with this record."""
 
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """The session lives, but its record holds tokens that nobody has looked at: go on with the ones before.
 
     They are good while they live; whoever finds them expired joins the renewal, and hears what
@@ -41,8 +38,7 @@ class Wait:
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Over:
+class Over(Struct, frozen=True):
     """There is no session any more.
 
     Attributes:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from proxy.core.origin import Origin
 from proxy.core.session import Tokens
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(Struct, frozen=True):
     """A provider whose sessions are served.
 
     Attributes:
@@ -22,8 +22,7 @@ class Served:
     hosts: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class SessionPolicy:
+class SessionPolicy(Struct, frozen=True):
     """Limits of sessions and of their cache.
 
     Attributes:

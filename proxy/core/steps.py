@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from msgspec import Struct
 
 from proxy.core.answers import Changed, Committed, Condemned, FailedLately, Gone, Granted, Held, Unresolved
+from proxy.core.discreet import Discreet
 from proxy.core.session import Outcome, Record, Tokens
 from proxy.core.token_reply import Issued, Refused
 
@@ -34,11 +33,10 @@ class Renew(Struct, frozen=True):
     """Extend the lease now. → Renewed | StoreFailed"""
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Discreet, frozen=True):
     """Check the lease and send the token. → Reply | NotSent | Lost | TimedOut (after `for_s`)"""
 
-    refresh_token: str = field(repr=False)
+    refresh_token: str
     scope: str
     for_s: float
 
@@ -85,12 +83,11 @@ class Wait(Struct, frozen=True):
     announce: Result | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Revoke:
+class Revoke(Discreet, frozen=True):
     """Send a token to the revocation endpoint, best effort. → Released"""
 
-    token: str = field(repr=False)
-    access_token: str = field(repr=False, default="")
+    token: str
+    access_token: str = ""
 
 
 class Done(Struct, frozen=True):
@@ -189,22 +186,20 @@ Event = (
 # --- how it ended ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Refreshed:
+class Refreshed(Discreet, frozen=True):
     """New tokens, durable."""
 
     record: Record
     tokens: Tokens
-    id_token: str = field(repr=False)
+    id_token: str
     """The ID token that came with *this* reply; "" if none did."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unsaved:
+class Unsaved(Discreet, frozen=True):
     """New tokens that the store has not taken yet: this replica goes on with them."""
 
     tokens: Tokens
-    id_token: str = field(repr=False)
+    id_token: str
 
 
 class Adopted(Struct, frozen=True):

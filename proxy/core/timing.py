@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, cast
+
+from msgspec import Struct
 
 from proxy.core.providers import Reuse
 from proxy.core.seal import unb64
@@ -20,8 +21,7 @@ FLOOR_S = 10.0
 (Entra punishes loops: AADSTS50196)."""
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshPolicy:
+class RefreshPolicy(Struct, frozen=True):
     """How renewals of one provider's sessions are done.
 
     Attributes:

@@ -11,9 +11,11 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, cast
 
+from msgspec import Struct
+
+from proxy.core.discreet import Discreet
 from proxy.core.providers import Profile
 from proxy.core.session import OutcomeKind
 
@@ -31,8 +33,7 @@ _SECRET_CODES = frozenset({"invalid_client", "incorrect_client_credentials"})
 _TRANSIENT_CODES = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
 
 
-@dataclass(frozen=True, slots=True)
-class RawReply:
+class RawReply(Discreet, frozen=True):
     """An HTTP reply as it came.
 
     Attributes:
@@ -43,11 +44,10 @@ class RawReply:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes = field(repr=False)
+    body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Issued:
+class Issued(Discreet, frozen=True):
     """The OP issued tokens (RFC 6749 §5.1).
 
     Attributes:
@@ -60,16 +60,15 @@ class Issued:
             standard has it); None where it does not, or where there is no end.
     """
 
-    access_token: str = field(repr=False)
-    refresh_token: str = field(repr=False)
-    id_token: str = field(repr=False)
+    access_token: str
+    refresh_token: str
+    id_token: str
     scope: str
     expires_in_s: float | None
     refresh_expires_in_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """The OP issued nothing; `kind` says what that means for the session.
 
     Attributes:

@@ -9,10 +9,11 @@ import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
+
+from msgspec.structs import replace
 
 from proxy.config import Settings
 from proxy.core.login import Flow

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from proxy.core import steps
 from proxy.core.blobs import open_identity, seal_identity
@@ -55,8 +56,7 @@ class Verifier(Protocol):
     async def revoke(self, token: str, hint: str) -> bool | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class IdentityRules:
+class IdentityRules(Struct, frozen=True):
     """How identity is learned at this provider.
 
     Attributes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from proxy.core import steps
 from proxy.core.gate import Standing, standing
@@ -25,8 +26,7 @@ FORCED_AGE_S = 10.0
 """A token younger than this is not the reason of an app's 401."""
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshResult:
+class RefreshResult(Struct, frozen=True):
     """What became of an asked-for renewal.
 
     Attributes:

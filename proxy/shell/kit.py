@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from proxy.core.breaker import Breaker
 from proxy.core.observed import Observed
@@ -34,8 +35,7 @@ class TokenEndpoint(Protocol):
     async def revoke(self, token: str, hint: str) -> bool | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Kit:
+class Kit(Struct, frozen=True):
     """See the module's docstring.
 
     Attributes:

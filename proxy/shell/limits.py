@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from proxy.wire.lines import HeadLimits
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """What one connection, or all of them, may take.
 
     Attributes:
@@ -47,8 +46,7 @@ class Limits:
         return HeadLimits(self.max_head_bytes, self.max_line_bytes, self.max_response_fields)
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(Struct, frozen=True):
     """How long is waited for whom, in seconds; kept by a sweep, so up to a second more.
 
     Attributes:

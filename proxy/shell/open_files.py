@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import resource
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from proxy.shell.limits import Limits
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from proxy.core.gate import Forward
 from proxy.core.origin import Origin
@@ -11,8 +12,7 @@ from proxy.core.seal import SessionSeal, Ticket
 from proxy.core.session import Identity, Record, Tokens
 
 
-@dataclass(slots=True, eq=False)
-class OpenSession:
+class OpenSession(Struct, eq=False):
     """See the module's docstring.
 
     Attributes:

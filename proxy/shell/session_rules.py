@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from proxy.core.gate import Forward
 from proxy.core.session import Identity, Tokens
@@ -12,8 +13,7 @@ from proxy.core.timing import RefreshPolicy
 from proxy.shell.open_session import OpenSession
 
 
-@dataclass(frozen=True, slots=True)
-class SessionRules:
+class SessionRules(Struct, frozen=True):
     """See the module's docstring.
 
     Attributes:

@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from proxy.core import cookies
 from proxy.core.blobs import open_identity, open_tokens
@@ -36,8 +37,7 @@ UNKNOWN = "session_unknown"
 """The reason where a cookie opens nothing, or leads to no record."""
 
 
-@dataclass(slots=True, eq=False)
-class _FirstReading:
+class _FirstReading(Struct, eq=False):
     """A record that is being read for the first time; `changed` meanwhile, as others say."""
 
     key: str

@@ -11,7 +11,8 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from proxy.core import steps
 from proxy.core.session import Outcome, OutcomeKind, Record
@@ -22,8 +23,7 @@ from proxy.shell.subject import Subject
 log = logging.getLogger("nightporter.refresh")
 
 
-@dataclass(slots=True, eq=False)
-class Flight:
+class Flight(Struct, eq=False):
     """One renewal under way.
 
     Attributes:
@@ -37,8 +37,7 @@ class Flight:
     task: asyncio.Task[None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hooks:
+class Hooks(Struct, frozen=True):
     """What the flight tells others. Both are the session cache's and the metrics' business.
 
     Attributes:

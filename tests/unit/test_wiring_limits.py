@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -26,7 +25,7 @@ def test_every_setting_reaches_the_data_path_under_its_own_name(
 ) -> None:
     defaults = msgspec.structs.asdict(kind())
     said = {name: value + 1 for name, value in defaults.items()}
-    told = asdict(reaches(Settings(**{section: kind(**said)})))
+    told = msgspec.structs.asdict(reaches(Settings(**{section: kind(**said)})))
     assert {name: told[name] for name in said if name not in ELSEWHERE} == {
         name: value for name, value in said.items() if name not in ELSEWHERE
     }

@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
+
+from msgspec import Struct, field
 
 _TENANT = "{tenantid}"
 
@@ -75,8 +76,7 @@ class GroupsFrom(enum.StrEnum):
     NOWHERE = "nowhere"
 
 
-@dataclass(frozen=True, slots=True)
-class Api:
+class Api(Struct, frozen=True):
     """A provider without OpenID Connect: fixed endpoints, identity from its API.
 
     Attributes:
@@ -99,8 +99,7 @@ class Api:
         return self.base if issuer == own else issuer.rstrip("/") + self.base_elsewhere
 
 
-@dataclass(frozen=True, slots=True)
-class OwnLogout:
+class OwnLogout(Struct, frozen=True):
     """A logout address that is no `end_session_endpoint`.
 
     Attributes:
@@ -152,8 +151,7 @@ def interaction(*codes: str) -> frozenset[str]:
     return _INTERACTION | set(codes)
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(Struct, frozen=True):
     """One provider's ways.
 
     Attributes:

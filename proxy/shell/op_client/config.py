@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from msgspec import field
+
 from proxy.config.grammar import is_loopback
+from proxy.core.discreet import Discreet
 from proxy.core.providers import Profile
 
 
-@dataclass(frozen=True, slots=True)
-class OPConfig:
+class OPConfig(Discreet, frozen=True):
     """One provider, as configured.
 
     Attributes:
@@ -39,9 +40,9 @@ class OPConfig:
 
     issuer: str
     client_id: str
-    client_secret: str = field(default="", repr=False)
-    client_secret_next: str = field(default="", repr=False)
-    client_key: str = field(default="", repr=False)
+    client_secret: str = ""
+    client_secret_next: str = ""
+    client_key: str = ""
     client_auth: str = "auto"
     assertion_audience: str = "token_endpoint"
     redirect_uri: str = ""
@@ -49,7 +50,7 @@ class OPConfig:
     authorize_params: Mapping[str, str] = field(default_factory=dict[str, str])
     profile: Profile = field(default_factory=lambda: Profile("generic"))
     ca_file: str = ""
-    proxy: str = field(default="", repr=False)
+    proxy: str = ""
     timeout_s: float = 15.0
     connect_timeout_s: float = 5.0
     max_answer_bytes: int = 1 << 20

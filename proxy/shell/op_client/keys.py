@@ -8,8 +8,9 @@ import json
 import logging
 import warnings
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field
 from typing import Any, cast
+
+from msgspec import Struct, field
 
 from proxy.core.seal import unb64
 from proxy.errors import CookieError, IdTokenRejected, OPUnavailable
@@ -46,8 +47,7 @@ _PUBLIC = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}
 _RSA_BITS = range(2048, 8193)  # RFC 7518 §3.3: at least 2048; more than 8192 only costs time
 
 
-@dataclass(slots=True)
-class _Key:
+class _Key(Struct):
     """One published key: its public part, and joserfc's key object once it was needed."""
 
     jwk: dict[str, str]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from proxy.core.session import OutcomeKind
 from proxy.core.token_reply import RawReply, Refused, judge, refuses_secret

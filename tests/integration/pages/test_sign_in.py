@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
 from typing import Any, Literal
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.config.declaration import Limits, Op
 from proxy.core.providers import PROFILES, Reach

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import replace
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.core.providers import PROFILES, Reach
 from tests.integration.pages.house import APP, CANARY, FETCH, ISSUER, Browser, House

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
+from msgspec import Struct
 from redis import exceptions as foreign
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
@@ -32,8 +32,7 @@ AT_ONCE = 32
 """Conversations with Redis at a time, and so connections (with a cluster: to each node)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """One script to run.
 
     Attributes:
@@ -57,8 +56,7 @@ class Call:
         return ("EVAL", self.script.source, 1, self.key, *self.args)
 
 
-@dataclass(frozen=True, slots=True)
-class Plain:
+class Plain(Struct, frozen=True):
     """One command of Redis's own that names a key first.
 
     Attributes:

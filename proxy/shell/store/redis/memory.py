@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from proxy.core.answers import Commit
 from proxy.core.session import Record
@@ -28,8 +29,7 @@ MAX_KEYS = 20_000
 """Sessions whose versions are remembered."""
 
 
-@dataclass(slots=True)
-class _History:
+class _History(Struct):
     """Versions of one session in the order in which they followed each other, oldest first."""
 
     at: float
@@ -37,8 +37,7 @@ class _History:
     write: Commit | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(Struct, frozen=True):
     """A session that was seen to be over."""
 
     reason: str
@@ -46,8 +45,7 @@ class Ending:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """A not-before mark that was set."""
 
     at: float
