@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from proxy import wiring
 from proxy.app import Parts, join, open_base, pages
@@ -35,7 +36,9 @@ from proxy.shell.server import Server
 from proxy.shell.serving import Door, Serving
 from proxy.shell.telemetry import set_up_logging
 from proxy.shell.watch import Watch
-from proxy.workers import Share, Supervisor
+
+if TYPE_CHECKING:
+    from proxy.workers import Share
 
 log = logging.getLogger("nightporter")
 
@@ -68,6 +71,8 @@ def serve(read: Callable[[], Loaded]) -> int:
     set_up_logging(loaded.settings.log_level)
     _warn(loaded)
     if loaded.settings.workers > 1:
+        from proxy.workers import Supervisor  # one process needs none
+
         # A worker that takes another's place takes over what changed.
         return Supervisor(loaded.settings, lambda share: _run(read(), read, share)).run()
     return _run(loaded, read, None)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -140,6 +139,8 @@ def read(
 
 
 def _toml(path: str, reading: _Reading) -> dict[str, object]:
+    import tomllib  # many are configured by their environment alone
+
     try:
         with open(path, "rb") as stream:
             content = tomllib.load(stream)

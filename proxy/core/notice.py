@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
-
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width,initial-scale=1">
@@ -23,6 +21,8 @@ def page(title: str, text: str, request_id: bytes, *, retry_s: int | None = None
     Args:
         retry_s: let the browser try again by itself after this long; None = do not.
     """
+    from html import escape  # with the names of all entities, 0.5 MiB: few processes ever show a page
+
     refresh = f'<meta http-equiv="refresh" content="{retry_s}">' if retry_s is not None else ""
     return _PAGE.format(
         title=escape(title),

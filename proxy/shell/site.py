@@ -10,10 +10,10 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from proxy.shell.done import Counters, Done
+from proxy.wire.date import http_date
 from proxy.wire.head import RequestHeads
 from proxy.wire.response import ResponseHeads
 
@@ -115,7 +115,7 @@ class Site:
         """The `Date` of this second (RFC 9110 §6.6.1)."""
         now = int(time.time())
         if now != self._date_at:
-            self._date = formatdate(now, usegmt=True).encode("ascii")
+            self._date = http_date(now)
             self._date_at = now
         return self._date
 

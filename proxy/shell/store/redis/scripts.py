@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -26,6 +26,6 @@ class Script(Struct, frozen=True):
 @cache
 def script(name: str) -> Script:
     """The script `lua/<name>.lua`, behind what all of them share."""
-    folder = files("proxy.shell.store.redis") / "lua"
+    folder = Path(__file__).parent / "lua"
     source = (folder / "common.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
