@@ -49,7 +49,7 @@ class Purpose(enum.StrEnum):
     JOURNAL = "journal"
 
 
-class Ticket(Struct, frozen=True):
+class Ticket(Struct, frozen=True, gc=False):
     """What the session cookie holds.
 
     Attributes:

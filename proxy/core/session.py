@@ -82,7 +82,7 @@ class Intent(msgspec.Struct, frozen=True):
     at: float
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One session as the store keeps it. Only the two blobs hold anything secret.
 
     Attributes:
@@ -133,7 +133,7 @@ class Record(msgspec.Struct, frozen=True):
         return min(self.end, self.seen + self.idle_s)
 
 
-class Tokens(msgspec.Struct, frozen=True):
+class Tokens(msgspec.Struct, frozen=True, gc=False):
     """What the OP issued, as the store keeps it sealed.
 
     Attributes:

@@ -69,6 +69,7 @@ class Keeper:
 
     def standing(self, session: OpenSession) -> Standing:
         """What the session's tokens are good for now."""
+        self._sessions.wake(session)
         return standing(
             session.record,
             session.tokens,

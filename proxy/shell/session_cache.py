@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from proxy.core.session import Identity
+from proxy.core.session import op_session_name, user_name
 from proxy.shell.open_session import OpenSession
 
 SPELLINGS = 4
 """Cookie lines remembered per session: other cookies beside ours change them now and then."""
+
+AWAKE = 256
+"""Sessions whose tokens and identity are kept open, the ones read last; of all others the blobs do."""
 
 _ENTRY_BYTES = 2_000
 """What an entry weighs beside its texts, about."""
@@ -36,6 +39,7 @@ class SessionCache:
         self.by_line: dict[bytes, OpenSession] = {}
         self._by_value: dict[bytes, OpenSession] = {}
         self._by_key: dict[str, OpenSession] = {}
+        self._awake: dict[str, OpenSession] = {}
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -67,15 +71,14 @@ class SessionCache:
             sub, sid: "" = not named; with a `sid` only that session at the OP is meant.
         """
 
-        def meant(identity: Identity) -> bool:
-            return (
-                identity.iss == iss
-                and (not sid or identity.sid == sid)
-                and (not sub or identity.sub == sub)
-                and bool(sub or sid)
-            )
-
-        return [session for session in self._by_key.values() if meant(session.identity)]
+        if not sub and not sid:
+            return []
+        user, op_session = user_name(iss, sub), op_session_name(iss, sid)
+        return [
+            session
+            for session in self._by_key.values()
+            if (not sub or session.user == user) and (not sid or session.op_session == op_session)
+        ]
 
     def streaming(self) -> list[OpenSession]:
         """The sessions that have open tunnels or event streams."""
@@ -97,9 +100,17 @@ class SessionCache:
                 break
             self.forget(oldest)
 
+    def wake(self, session: OpenSession) -> None:
+        """Its contents are open: the one that was so longest rests."""
+        self._awake.pop(session.key, None)
+        self._awake[session.key] = session
+        if len(self._awake) > AWAKE:
+            self._awake.pop(next(iter(self._awake))).rest()
+
     def remember_value(self, session: OpenSession, value: bytes) -> None:
         """This value of our cookie opened the session."""
-        session.values.add(value)
+        if value not in session.values:
+            session.values += (value,)
         self._by_value[value] = session
         self.keep(session)
 
@@ -108,8 +119,9 @@ class SessionCache:
         if session.gone or self.by_line.get(line) is session:
             return
         if len(session.lines) >= SPELLINGS:
-            self.by_line.pop(session.lines.pop(0), None)
-        session.lines.append(line)
+            self.by_line.pop(session.lines[0], None)
+            session.lines = session.lines[1:]
+        session.lines += (line,)
         self.by_line[line] = session
         self.keep(session)
 
@@ -119,19 +131,19 @@ class SessionCache:
             del self._by_key[session.key]
             self.size_bytes -= session.size_bytes
             session.size_bytes = 0
+        if self._awake.get(session.key) is session:
+            del self._awake[session.key]
         for line in session.lines:
             self.by_line.pop(line, None)
         for value in session.values:
             self._by_value.pop(value, None)
-        session.lines.clear()
-        session.values.clear()
+        session.lines = session.values = ()
         session.good_until = 0.0
 
     def forget_spellings(self) -> None:
         """Forget which cookie bytes lead to which session: the next request opens its cookie again."""
         for session in self._by_key.values():
-            session.lines.clear()
-            session.values.clear()
+            session.lines = session.values = ()
             session.good_until = 0.0
         self.by_line.clear()
         self._by_value.clear()
@@ -145,18 +157,16 @@ class SessionCache:
             close()
             return _nothing
         held = self._by_key.get(session.key, session)
-        held.closers.add(close)
+        held.closers[close] = None
         if held is session:
             self.keep(session)
-        return lambda: held.closers.discard(close)
+        return lambda: held.closers.pop(close, None)
 
 
 def _size_bytes(session: OpenSession) -> int:
     return (
         _ENTRY_BYTES
-        + 2 * len(session.tokens.access_token)
-        + len(session.tokens.id_token)
-        + len(session.tokens.refresh_token)
+        + len(session.forward.identity)
         + len(session.record.tokens)
         + len(session.record.who)
         + sum(map(len, session.lines))

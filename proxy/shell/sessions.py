@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Generator, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from proxy.core import cookies
 from proxy.core.blobs import open_identity, open_tokens
@@ -20,10 +21,10 @@ from proxy.core.gate import Forward
 from proxy.core.origin import Origin
 from proxy.core.reading import Known, Over, Take, Wait, judge
 from proxy.core.seal import SessionSeal, Ticket
-from proxy.core.session import Ended, Identity, Record, Tokens, store_key
+from proxy.core.session import Ended, Identity, Record, Tokens, op_session_name, store_key, user_name
 from proxy.errors import CookieError, StoreUnavailable
 from proxy.shell.clock import Clock, StoreTime
-from proxy.shell.open_session import OpenSession
+from proxy.shell.open_session import Contents, OpenSession
 from proxy.shell.session_cache import SessionCache
 from proxy.shell.session_rules import SessionRules
 from proxy.shell.store.contract import Store
@@ -91,11 +92,14 @@ class Sessions:
         self.rules, self.cache.max_bytes = rules, rules.policy.max_bytes
         for session in self.cache:
             origin = origins.get(session.origin.url)
-            if origin is None or not rules.policy.serves(session.tokens, origin):
+            # One at rest is looked at when it is read next: without its cookie bytes no request gets by that.
+            opened = session.contents
+            if origin is None or not (opened is None or rules.policy.serves(opened.tokens, origin)):
                 self._let_go(session)
                 continue
             session.origin = origin
-            self._redress(session)
+            if opened is not None:
+                self._redress(session)
         self.cache.forget_spellings()
 
     # -- opening --
@@ -256,7 +260,7 @@ class Sessions:
                 pass
         try:
             if session is None:
-                session = self._opened(origin, ticket, record)
+                session = self._opened(origin, ticket, key, record)
             else:
                 self.adopt(session, record)
         except CookieError as error:
@@ -278,11 +282,10 @@ class Sessions:
         session = self.cache.of_key(store_key(ticket.session_id))
         return session if session is not None and session.ticket == ticket else None
 
-    def _opened(self, origin: Origin, ticket: Ticket, record: Record) -> OpenSession:
+    def _opened(self, origin: Origin, ticket: Ticket, key: str, record: Record) -> OpenSession:
         seal = SessionSeal(ticket)
-        tokens, identity = open_tokens(seal, record), open_identity(seal, record)
-        key = store_key(ticket.session_id)
-        session = OpenSession(origin, ticket, key, seal, record, tokens, identity)
+        contents = Contents(open_tokens(seal, record), open_identity(seal, record))
+        session = OpenSession(origin, ticket, key, record, contents)
         session.touched_at = record.seen
         self._redress(session)
         return session
@@ -299,29 +302,42 @@ class Sessions:
         Raises:
             CookieError: the blobs do not open with this cookie's data key.
         """
-        before = session.record
-        if record.gen != before.gen or session.unsaved:
-            if session.unsaved and record.gen == before.gen:
+        before, tokens, identity = session.record, session.tokens, session.identity
+        if record.gen == before.gen:
+            record = replace(record, tokens=before.tokens)  # these did open
+            if session.unsaved:
                 # The store has not taken our tokens yet: ours are the newer ones.
-                session.record = record
+                session.record = replace(record, who_id=before.who_id, who=before.who)
                 return
-            session.tokens = open_tokens(session.seal, record)
+        else:
+            tokens = open_tokens(session.seal, record)
             session.unsaved = False
             session.retry_at = 0.0
-        if record.who_id != before.who_id:
-            session.identity = open_identity(session.seal, record)
+        if record.who_id == before.who_id:
+            record = replace(record, who=before.who)
+        else:
+            identity = open_identity(session.seal, record)
+            session.learned = False
         session.record = record
+        session.contents = Contents(tokens, identity)
         self._redress(session)
+
+    def wake(self, session: OpenSession) -> None:
+        """Its tokens are looked at, and will be again soon: keep its contents open for a while."""
+        if session.contents is None:
+            session.contents = Contents(session.tokens, session.identity)
+        self.cache.wake(session)
 
     def take(self, session: OpenSession, tokens: Tokens) -> None:
         """Go on with tokens that the store has not taken yet."""
-        session.tokens = tokens
+        session.contents = Contents(tokens, session.identity)
         session.unsaved = True
         self._redress(session)
 
     def take_identity(self, session: OpenSession, identity: Identity) -> None:
         """Go on with a newer identity (the `who` blob is the caller's to write)."""
-        session.identity = identity
+        session.contents = Contents(session.tokens, identity)
+        session.learned = True
         self._redress(session)
 
     def fits(self, identity: Identity, tokens: Tokens) -> bool:
@@ -339,8 +355,11 @@ class Sessions:
             self._unjudged.discard(key)
 
     def _redress(self, session: OpenSession) -> None:
-        rules = self.rules
-        block = rules.block(session.identity, session.tokens, self._time.now())
+        self.wake(session)
+        rules, identity, tokens = self.rules, session.identity, session.tokens
+        session.user = session.record.user or user_name(identity.iss, identity.sub)
+        session.op_session = op_session_name(identity.iss, identity.sid)
+        block = rules.block(identity, tokens, self._time.now())
         session.forward = rules.dress(session, Forward(identity=block, decision="session", protected=True))
         session.good_until = 0.0
 
@@ -377,11 +396,11 @@ class Sessions:
         """
         if session is None or not session.unsaved:
             try:
-                last = self._opened(origin, ticket, record)
+                last = self._opened(origin, ticket, store_key(ticket.session_id), record)
             except CookieError:
                 return  # not this cookie's session
             if session is not None:
-                session.tokens = last.tokens  # what a renewal elsewhere brought is what lives at the OP
+                session.contents = last.contents  # what a renewal elsewhere brought is what lives at the OP
             session = session or last
         self.drop(session, reason)
         self.ended_outside(session)

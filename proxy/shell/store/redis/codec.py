@@ -7,6 +7,8 @@ by the scripts, so that replicas of two versions can share a session.
 
 from __future__ import annotations
 
+from sys import intern
+
 import msgspec
 from msgspec import field
 
@@ -125,8 +127,8 @@ def unpack_record(meta: bytes, tokens: bytes, who: bytes) -> Record:
         end=found.end,
         idle_s=found.idle_s,
         due=found.due,
-        provider=found.provider,
-        config=found.config,
+        provider=intern(found.provider),  # few values, in every session that is open
+        config=intern(found.config),
         intents=tuple(Intent(i.attempt, i.holder, i.rt, i.at) for i in found.intents),
         dead=found.dead,
         outcome=None

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from proxy.core.answers import Commit
 from proxy.core.session import Record
@@ -33,7 +33,7 @@ class _History(Struct):
     """Versions of one session in the order in which they followed each other, oldest first."""
 
     at: float
-    gens: list[str] = field(default_factory=list[str])
+    gens: tuple[str, ...] = ()
     write: Commit | None = None
 
 
@@ -73,7 +73,7 @@ class Memory:
         """A record was read: its `gen` is the newest unless we know one that came after it."""
         history = self._histories.get(key)
         if history is None:
-            self._put(key, _History(self._monotonic(), [record.gen]))
+            self._put(key, _History(self._monotonic(), (record.gen,)))
         elif record.gen not in history.gens:
             self._follow(history, record.gen)
 
@@ -85,7 +85,7 @@ class Memory:
             # A version that nobody here has seen (a journal's): what came before it is unknown.
             if history is not None and history.write is not None:
                 self._bytes -= len(history.write.tokens)
-            history = _History(0.0, [write.acquired_gen])
+            history = _History(0.0, (write.acquired_gen,))
         if write.attempt not in history.gens:
             self._follow(history, write.attempt)
         history.at = self._monotonic()
@@ -130,8 +130,7 @@ class Memory:
 
     @staticmethod
     def _follow(history: _History, gen: str) -> None:
-        history.gens.append(gen)
-        del history.gens[:-MAX_GENS]
+        history.gens = (*history.gens, gen)[-MAX_GENS:]
 
     def _put(self, key: str, history: _History) -> None:
         self._histories[key] = history
