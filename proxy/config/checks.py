@@ -28,7 +28,6 @@ def check(settings: Settings, bad: set[str], *, about: Collection[str] = ()) -> 
 def _without_refresh_token(settings: Settings) -> Iterator[str]:
     """Providers whose sign-ins are asked for in a way that brings no refresh token."""
     from proxy.core.providers import profile_for
-    from proxy.guide import remedy
 
     several = {f"providers.{name}: ": one.settings for name, one in settings.providers.items()}
     for place, each in (several or {"": settings}).items():
@@ -36,6 +35,8 @@ def _without_refresh_token(settings: Settings) -> Iterator[str]:
         params = profile.authorize_params if each.authorize_params is None else each.authorize_params
         missing = profile.lacks(each.scopes or profile.scopes, params)
         if missing:
+            from proxy.guide import remedy  # texts that nobody needs while all is well
+
             asked = f"{place}sign-ins are asked for without {' and '.join(missing)}"
             why = f"{profile.title} may issue no refresh token, and sessions end with their access token"
             yield f"{asked}: {why}. {remedy(profile.name, 'refresh_token')}"

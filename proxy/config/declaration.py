@@ -76,7 +76,15 @@ class Cache(Struct, frozen=True, kw_only=True):
         float,
         _number("How long it is used while the store is away, its access token being alive.", 0, DAY_S),
     ] = 300.0
-    max_bytes: Annotated[int, _number("Upper bound of the cache.", MIB, 1 << 36)] = 64 * MIB
+    max_bytes: Annotated[
+        int,
+        _number(
+            "Upper bound of the cache of each process: 12 MiB are some 3,500 sessions. Raise it where more "
+            "people are active within half a minute: a request of one that is not in it reads the store.",
+            MIB,
+            1 << 36,
+        ),
+    ] = 12 * MIB
 
 
 class Op(Struct, frozen=True, kw_only=True):

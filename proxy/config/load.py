@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, cast
 
 import msgspec
@@ -44,10 +45,10 @@ _SERVICE_LINKS = re.compile(
 )
 
 
-_KEYS = "|".join(key.upper() for key in of_a_provider())
-_PROVIDER_VARIABLE = re.compile(
-    rf"NIGHTPORTER_PROVIDERS_(?P<name>[A-Z0-9_]+?)_(?P<key>{_KEYS})(?P<file>_FILE)?"
-)
+@cache
+def _provider_variable() -> re.Pattern[str]:
+    keys = "|".join(key.upper() for key in of_a_provider())
+    return re.compile(rf"NIGHTPORTER_PROVIDERS_(?P<name>[A-Z0-9_]+?)_(?P<key>{keys})(?P<file>_FILE)?")
 
 
 class Loaded(Struct, frozen=True):
@@ -182,7 +183,7 @@ def _from_env(env: Mapping[str, str], reading: _Reading) -> None:
         file_key = variables.get(name.removesuffix("_FILE")) if key is None else None
         if not env[name] and (key or file_key):
             continue  # an empty variable counts as not set
-        of_one = _PROVIDER_VARIABLE.fullmatch(name) if key is None and file_key is None else None
+        of_one = _provider_variable().fullmatch(name) if key is None and file_key is None else None
         if of_one is not None:
             one = of_one["name"].lower().replace("_", "-")
             inner = of_one["key"].lower() + (of_one["file"] or "").lower()

@@ -15,11 +15,11 @@ from proxy.shell.open_session import OpenSession
 SPELLINGS = 4
 """Cookie lines remembered per session: other cookies beside ours change them now and then."""
 
-AWAKE = 256
+AWAKE = 64
 """Sessions whose tokens and identity are kept open, the ones read last; of all others the blobs do."""
 
 _ENTRY_BYTES = 2_000
-"""What an entry weighs beside its texts, about."""
+"""What an entry weighs at rest beside its texts, about: 1.9 KiB by tracemalloc, for 1,000 sign-ins."""
 
 
 class SessionCache:

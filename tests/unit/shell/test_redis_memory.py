@@ -146,3 +146,21 @@ def test_endings_and_marks_are_remembered_for_a_while_the_first_reason_and_the_l
 
 def replace_tokens(write: Commit, tokens: bytes) -> Commit:
     return msgspec.structs.replace(write, tokens=tokens)
+
+
+def test_the_first_version_seen_is_an_ancestor_of_what_others_and_we_wrote_after_it() -> None:
+    past = Past()
+    past.memory.saw(KEY, at("login"))
+    past.memory.saw(KEY, at("theirs"))
+    past.commits("ours", "theirs")
+    assert past.lost("login") == past.lost("theirs") == "ours"
+
+
+def test_only_so_many_sessions_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MAX_KEYS", 2)
+    past = Past()
+    for key in ("a", "b"):
+        past.memory.saw(key, at("login"))
+    past.memory.saw(KEY, at("theirs"))  # its first version is forgotten, so it is the first one
+    past.commits("ours", "theirs")
+    assert past.lost("login") == ""

@@ -63,6 +63,7 @@ class Memory:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._histories: OrderedDict[str, _History] = OrderedDict()
+        self._only: dict[str, str] = {}  # of which one version is known: most of them (0.2 KiB less for each)
         self._endings: OrderedDict[str, Ending] = OrderedDict()
         self._marks: dict[str, Mark] = {}
         self._bytes = 0
@@ -73,7 +74,12 @@ class Memory:
         """A record was read: its `gen` is the newest unless we know one that came after it."""
         history = self._histories.get(key)
         if history is None:
-            self._put(key, _History(self._monotonic(), (record.gen,)))
+            before = self._only.setdefault(key, record.gen)
+            if before != record.gen:
+                del self._only[key]
+                self._put(key, _History(self._monotonic(), (before, record.gen)))
+            elif len(self._only) > MAX_KEYS:
+                del self._only[next(iter(self._only))]
         elif record.gen not in history.gens:
             self._follow(history, record.gen)
 
@@ -81,6 +87,9 @@ class Memory:
         """A commit is about to be sent. Its place among the versions is fixed now: its successor may be
         seen before its own answer comes."""
         history = self._histories.pop(key, None)
+        only = self._only.pop(key, None)
+        if only is not None:
+            history = _History(0.0, (only,))
         if history is None or write.acquired_gen not in history.gens:
             # A version that nobody here has seen (a journal's): what came before it is unknown.
             if history is not None and history.write is not None:
