@@ -277,6 +277,22 @@ def test_a_websocket_passes_and_each_way_ends_by_itself() -> None:
     run(body)
 
 
+def test_frames_that_come_with_the_switch_arrive_before_those_that_follow() -> None:
+    async def body() -> None:
+        async with house() as h:
+            client = await h.client()
+            client.send(get(b"/ws", UPGRADE))
+            app = await h.app()
+            await app.head()
+            app.send(SWITCH + b"\r\n\x81\x02hi")
+            await client.head()
+            assert await client.exactly(4) == b"\x81\x02hi"
+            app.send(b"\x81\x03all")
+            assert await client.exactly(5) == b"\x81\x03all"
+
+    run(body)
+
+
 def test_a_websocket_from_the_apps_side() -> None:
     async def body() -> None:
         async with house() as h:

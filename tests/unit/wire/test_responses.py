@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from proxy.wire.framing import CHUNKED, UNTIL_CLOSE
-from tests.unit.wire.reading import cuts, read_response
+from proxy.wire.response import ResponseHead
+from tests.unit.wire.reading import Responses, cuts, read_response
 
 OK = b"HTTP/1.1 200 OK\r\n"
 LINE = b"HTTP/1.1 200 OK"
@@ -134,12 +135,29 @@ def test_a_length_that_describes_no_body_is_still_told() -> None:
     assert (sink.heads[0].length, sink.heads[0].stated) == (0, -1)
 
 
-def test_bytes_after_101_wait_for_the_tunnel() -> None:
-    stream = b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n\x81\x01x"
-    sink, status = read_response([stream])
-    assert status == 0
-    assert sink.heads[0].upgrade == b"websocket"
-    assert sink.reader.rest() == b"\x81\x01x"
+class Switching(Responses):
+    """Takes what follows a 101 when it hears of it, as a tunnel does."""
+
+    taken = b""
+
+    def on_response_head(self, head: ResponseHead) -> None:
+        super().on_response_head(head)
+        self.taken = self.reader.rest()
+
+
+def test_bytes_after_101_are_there_for_the_tunnel_however_they_are_cut() -> None:
+    frames = b"\x81\x01x\x81\x02yz"
+    stream = b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n" + frames
+    for pieces in cuts(stream):
+        sink, tunnelled = Switching(), b""
+        for piece in pieces:
+            if sink.heads:
+                tunnelled += piece
+            else:
+                sink.reader.feed(piece)
+        assert sink.heads[0].upgrade == b"websocket"
+        assert sink.taken + tunnelled == frames
+        assert not sink.reader.waiting
 
 
 def test_a_held_response_keeps_its_body_and_its_end() -> None:
