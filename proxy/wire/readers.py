@@ -205,8 +205,14 @@ class ResponseReader(MessageReader):
         sink = self._sink
         assert sink is not None
         if head.status < 200:
-            # 101 ends HTTP on this connection: what follows waits for `rest`.
-            self.held = head.status == 101
+            if head.status == 101:
+                # It ends HTTP on this connection: what follows waits for `rest`, which a tunnel
+                # asks for at once.
+                self.held = True
+                if end + 4 < len(data):
+                    self._keep(data, end + 4)
+                sink.on_response_head(head)
+                return len(data)
             sink.on_response_head(head)
             return end + 4
         self._phase = IN_HEAD
