@@ -45,6 +45,8 @@ class Tunnel:
         if early:
             self.from_client(early)
         down.valve.open(PIPELINE | AUTH | CONNECTING)
+        if down.half_closed:  # before this was a tunnel; the app is still to hear of it
+            self.client_ended()
 
     def from_client(self, data: bytes) -> None:
         """Bytes on the way to the app."""

@@ -293,6 +293,27 @@ def test_frames_that_come_with_the_switch_arrive_before_those_that_follow() -> N
     run(body)
 
 
+def test_a_client_that_ended_its_side_before_the_switch_has_ended_it_in_the_tunnel() -> None:
+    async def body() -> None:
+        async with house() as h:
+            client = await h.client()
+            client.send(get(b"/ws", UPGRADE))
+            app = await h.app()
+            await app.head()
+            client.half_close()
+            await h.until(lambda: next(iter(h.server.site.connections)).half_closed)
+            app.send(SWITCH + b"\r\n\x81\x02hi")
+            await client.head()
+            assert await client.exactly(4) == b"\x81\x02hi"
+            assert await app.end() == b""
+            app.send(b"bye")
+            app.close()
+            assert await client.end() == b"bye"
+            assert (await h.finished()).error == ""
+
+    run(body)
+
+
 def test_a_websocket_from_the_apps_side() -> None:
     async def body() -> None:
         async with house() as h:
