@@ -86,6 +86,7 @@ class Server:
         self._listeners: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
+        self._leaving = False
         self.sweep(clock())
 
     @property
@@ -149,6 +150,8 @@ class Server:
             except Exception:  # one connection must not end the sweep of the others
                 log.exception("ending a connection failed")
                 connection.transport.abort()
+        if self._leaving:  # streams and tunnels that began since: they would keep us for ever
+            self._tell()
         for pool in self._retired | _pools(self.site.upstreams):
             pool.sweep(now)
         self._retired = {pool for pool in self._retired if pool.open}
@@ -184,8 +187,8 @@ class Server:
         if self._again is not None:
             self._again.cancel()
         self.stop_listening()
-        for connection in list(site.connections):
-            connection.drain()
+        self._leaving = True
+        self._tell()
         empty = asyncio.Event()
 
         def look() -> None:
@@ -202,6 +205,10 @@ class Server:
         except TimeoutError:
             log.warning("cut at the end of the drain", extra={"connections": self.connections})
         self.close()
+
+    def _tell(self) -> None:
+        for connection in list(self.site.connections):
+            connection.drain()
 
     def close(self) -> None:
         """Cut everything, at once."""

@@ -285,6 +285,33 @@ def test_drain_ends_streams_and_tunnels() -> None:
     run(body)
 
 
+def test_drain_ends_streams_and_tunnels_that_begin_meanwhile() -> None:
+    async def body() -> None:
+        async with house() as h:
+            events, socket = await h.client(), await h.client()
+            events.send(get(b"/events"))
+            app = await h.app()
+            await app.head()
+            socket.send(get(b"/ws", b"Connection: upgrade\r\nUpgrade: websocket\r\n"))
+            other = await h.app()
+            await other.head()
+            task = asyncio.create_task(h.server.drain(10))
+            await asyncio.sleep(0)
+            app.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: x\n\n")
+            await events.until(b"data: x\n\n\r\n")
+            other.send(b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+            await socket.head()
+            h.later(1)
+            assert await events.chunks() == b""
+            assert await events.end() == b""
+            assert await socket.end() == b"\x88\x02\x03\xe9"
+            events.close()
+            socket.close()
+            await task
+
+    run(body)
+
+
 def test_drain_waits_for_pages_and_cuts_what_takes_too_long() -> None:
     async def body() -> None:
         entered, leave = asyncio.Event(), asyncio.Event()
