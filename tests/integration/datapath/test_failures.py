@@ -132,6 +132,22 @@ def test_an_idle_connection_that_the_app_closes_is_not_taken() -> None:
     run(body)
 
 
+def test_a_connection_that_ends_in_this_very_turn_of_the_loop_is_not_taken() -> None:
+    async def body() -> None:
+        async with house() as h:
+            client, app = await warm(h)
+            await h.until(lambda: h.server.site.upstreams.default.idle == 1)
+            with socket.socket(fileno=os.dup(app.transport.get_extra_info("socket").fileno())) as end:
+                end.shutdown(socket.SHUT_WR)  # at once: both arrive together, this first
+            client.send(b"POST / HTTP/1.1\r\n" + HOST + b"\r\n")
+            fresh = await h.app()
+            assert (await fresh.head()).startswith(b"POST / ")
+            fresh.send(ok())
+            assert (await client.answer())[0] == 200
+
+    run(body)
+
+
 def test_bytes_on_an_idle_connection_answer_nobody() -> None:
     async def body() -> None:
         async with house() as h:
