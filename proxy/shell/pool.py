@@ -99,8 +99,10 @@ class Pool:
 
     def take(self) -> Upstream | None:
         """The idle connection that was used last, if any."""
-        if self._idle:
-            return self._idle.popitem()[0]
+        while self._idle:
+            up = self._idle.popitem()[0]
+            if not up.transport.is_closing():  # its end is known, `gone` comes in the loop's next turn
+                return up
         return None
 
     def open_for(self, waiter: Waiter, *, fresh: bool = False) -> None:
