@@ -424,6 +424,26 @@ def test_who_waits_for_100_or_for_the_app_is_not_slow() -> None:
     run(body)
 
 
+def test_who_was_told_to_go_on_and_sends_nothing_is_slow() -> None:
+    async def body() -> None:
+        async with house() as h:
+            client = await h.client()
+            client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+            app = await h.app()
+            await app.head()
+            h.later(11)
+            app.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            assert (await client.answer())[0] == 100
+            h.later(15)  # counted from the 100 on
+            assert h.server.counters.timeouts == {}
+            h.later(22)
+            assert (await client.answer())[0] == 408
+            assert await app.gone()
+            assert h.server.counters.timeouts == {"request_body": 1}
+
+    run(body)
+
+
 def test_a_client_that_takes_a_little_is_cut_and_one_that_takes_enough_is_not() -> None:
     async def body() -> None:
         async with house() as h:
