@@ -47,6 +47,8 @@ class Relay(Upload, eq=False):
                 self._switch(head)
                 return
             self.response_event(INFORMATIONAL)
+            if head.status == 100 and self.request != DONE:
+                self.called_for()
             if self.head.version == 1:  # RFC 9110 §15.2: HTTP/1.0 knows no 1xx
                 self._head_out += interim_bytes(head)
             return

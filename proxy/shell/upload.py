@@ -58,6 +58,7 @@ class Upload(Exchange, eq=False):
     bytes_in: int = 0
     bytes_out: int = 0
     _upload: list[bytes] = []  # noqa: RUF012  # a struct makes a new one each time
+    _called_for: bool = False
     _window_at: float = 0.0
     _window_in: int = 0
     _silent_since: float = 0.0
@@ -141,6 +142,12 @@ class Upload(Exchange, eq=False):
             waiting = self.response == WAITING
             down.deadline = down.site.now + (down.site.timeouts.first_byte_s if waiting else self.idle_s)
 
+    def called_for(self) -> None:
+        """The app asks for the body (100): from now on it is the client that is waited for."""
+        if not self._called_for:
+            self._called_for = True
+            self._open_window()
+
     def _open_window(self) -> None:
         down = self.down
         site = down.site
@@ -158,8 +165,8 @@ class Upload(Exchange, eq=False):
         brought = self.bytes_in - self._window_in
         if brought:
             self._silent_since = site.now
-        # Who was told to wait for 100, or cannot get rid of its bytes, is not slow.
-        waits = blocked or (self.head.expect_continue and not self.bytes_in)
+        # Who waits for a 100 that did not come, or cannot get rid of its bytes, is not slow.
+        waits = blocked or (self.head.expect_continue and not self._called_for and not self.bytes_in)
         if waits:
             good = site.now - self._silent_since < self.idle_s
         else:
