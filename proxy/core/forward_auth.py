@@ -29,6 +29,8 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,64}\])(?::[0-9
 _CODES = {302: 401, 303: 401}
 _KNOWN = 1_024
 """Answers that are remembered; each holds one person's header lines."""
+_LONGEST = 4_096
+"""Bytes of cookies in one of them: anybody may send 60 KiB to a public path, another each time."""
 
 
 class Engine(enum.StrEnum):
@@ -231,7 +233,7 @@ class Answers:
         Args:
             cookie_line: for the app, without ours; b"" if nothing is left.
         """
-        if forward.set_cookie:
+        if forward.set_cookie or len(cookie_line) > _LONGEST:
             return self._made(forward, cookie_line)
         what = (forward.identity, cookie_line, forward.decision)
         answer = self._known.get(what)
