@@ -54,6 +54,10 @@ def chosen(host: bytes, path: bytes) -> str:
         (b"a", b"/%61pi/x", "api"),
         (b"Admin.Example.com", b"/api/x", "admin"),
         (b"admin.example.com:8443", b"/", "admin"),
+        (b"admin.example.com.", b"/", "admin"),  # the same host (RFC 3986 §3.2.2)
+        (b"ADMIN.example.com.:8443", b"/deep/er", "deep"),
+        (b"admin.example.com..", b"/", "rest"),
+        (b"[::1]:80", b"/", "rest"),
         (b"admin.example.com", b"/deep/er/x", "deep"),
         (b"xadmin.example.com", b"/", "rest"),
         (b"a", b"/other//x", "rest"),  # ambiguous, but it does not matter
