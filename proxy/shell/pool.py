@@ -284,8 +284,11 @@ class Upstreams:
         return found.pop()
 
     def _of(self, host: bytes, path: bytes) -> Pool:
+        name, colon, port = host.partition(b":")
+        name = name.removesuffix(b".")  # a final dot only says that nothing is to be added
+        host = name + colon + port
         for wanted, prefix, pool in self._rules:
-            if not wanted or wanted == host or wanted == host.partition(b":")[0]:
+            if not wanted or wanted in (host, name):
                 if path == prefix or path.startswith(prefix + b"/"):
                     return pool
         return self.default
