@@ -1,7 +1,7 @@
 """Which rule a path falls under. Rules match the decoded, normalised path only.
 
 The app is sent the path as it came. So wherever its reading of a path could differ from ours
-(`//`, `/./`, `;`, `\\`, an encoded slash, a double encoding) and a rule hangs on the
+(`//`, `/./`, `;`, `\\`, an encoded slash, a double or broken encoding) and a rule hangs on the
 difference, the request is refused instead of guessed at (oauth2-proxy GHSA-7rh7-c77v-6434,
 Traefik CVE-2026-40912).
 """
@@ -26,7 +26,14 @@ class Route(enum.Enum):
 PLAIN = re.compile(rb"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*)*/?", re.ASCII)
 """Paths that have one reading: no escape, no empty segment, none that starts with a dot."""
 
-_TRICKY_ESCAPE = re.compile(rb"%(?:2f|5c|25|00|2e|3b|23|3f|0[0-9a-f]|1[0-9a-f]|7f)", re.IGNORECASE)
+_TRICKY_ESCAPE = re.compile(
+    rb"%(?:2f|5c|25|00|2e|3b|23|3f|0[0-9a-f]|1[0-9a-f]|7f"
+    # What some decoders take for "." or "/" although UTF-8 has it in one byte only (CVE-2008-2938),
+    rb"|c[01]|e0%[89][0-9a-f]|f0%8[0-9a-f]"
+    # and what is no escape: %u002e is a dot to some, %%32%65 becomes one in the second decoding.
+    rb"|(?![0-9a-f]{2}))",
+    re.IGNORECASE,
+)
 
 
 class Routes:

@@ -93,6 +93,16 @@ def test_the_gate(
         ("/static/%2e%2e/admin", Route.AMBIGUOUS),
         ("/static/..%2fadmin", Route.AMBIGUOUS),
         ("/static/%252e%252e/admin", Route.AMBIGUOUS),
+        ("/static/%%32%65%%32%65/admin", Route.AMBIGUOUS),  # decoded once, it is %2e%2e
+        ("/static/%u002e%u002e/admin", Route.AMBIGUOUS),
+        ("/static/100%", Route.AMBIGUOUS),
+        ("/static/%c0%ae%c0%ae/admin", Route.AMBIGUOUS),  # overlong UTF-8 (CVE-2008-2938)
+        ("/static/..%C0%AFadmin", Route.AMBIGUOUS),
+        ("/static/..%e0%80%afadmin", Route.AMBIGUOUS),
+        ("/static/..%f0%80%80%afadmin", Route.AMBIGUOUS),
+        ("/static/caf%C3%A9%e2%82%ac", Route.PUBLIC),
+        ("/static/%e0%a4%95%f0%9f%98%80", Route.PUBLIC),
+        ("/100%/static/", Route.PROTECTED),
         ("/static//x", Route.AMBIGUOUS),
         ("/static/./x", Route.AMBIGUOUS),
         ("/static/;/x", Route.AMBIGUOUS),
