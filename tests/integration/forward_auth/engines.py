@@ -19,11 +19,11 @@ TOOLS = Path(sys.executable).parent
 
 @dataclass(frozen=True)
 class Ports:
-    """Who listens where: they take the places of the documented addresses."""
+    """Who listens where: they take the places of the documented addresses. A text is a whole address."""
 
     engine: int
     pages: int
-    answers: int
+    answers: int | str
     app: int
 
     def put(self, text: str) -> str:
@@ -34,7 +34,8 @@ class Ports:
             (8082, self.answers),
             (9000, self.app),
         ):
-            text = text.replace(f"127.0.0.1:{shipped}", f"127.0.0.1:{port}")
+            address = port if isinstance(port, str) else f"127.0.0.1:{port}"
+            text = text.replace(f"127.0.0.1:{shipped}", address)
             text = text.replace(f"port_value: {shipped}", f"port_value: {port}")
         return text
 
