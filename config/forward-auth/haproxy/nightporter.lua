@@ -13,6 +13,13 @@ local strangers = {
   "x-auth-request-groups", "x-auth-request-access-token", "x-remote-user", "remote-user",
 }
 
+-- What some frameworks serve instead of the path and the method that were judged.
+local overrides = {
+  "x-original-url", "x-original-uri", "x-original-method", "x-rewrite-url", "x-script-name", "x-http-method",
+  "x-http-method-override", "x-method-override", "x-forwarded-prefix", "x-forwarded-path", "x-forwarded-uri",
+  "x-forwarded-method",
+}
+
 -- What the decision depends on; nothing else of the request is sent.
 local asked = {
   "cookie", "accept", "origin", "purpose", "sec-purpose", "sec-fetch-mode", "sec-fetch-site",
@@ -22,6 +29,7 @@ local asked = {
 local gone = {}
 for _, name in ipairs(identity) do gone[name] = true end
 for _, name in ipairs(strangers) do gone[name] = true end
+for _, name in ipairs(overrides) do gone[name] = true end
 
 local function all(values)
   local found = {}

@@ -156,6 +156,32 @@ def test_the_original_url_comes_from_the_engine_alone(behind: Behind) -> None:
     assert len(behind.app.reached("/secret")) == before
 
 
+OVERRIDES = (
+    "X-Original-URL", "X-Original-URI", "X-Original-Method", "X-Rewrite-URL", "X-HTTP-Method", "X-Script-Name",
+    "X-HTTP-Method-Override", "X-Method-Override", "X-Forwarded-Prefix", "X-Forwarded-Uri", "X-Forwarded-Path",
+    "X-Forwarded-Method",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/overridden", "/public/overridden"])
+def test_nothing_that_replaces_url_method_or_client_gets_through(behind: Behind, path: str) -> None:
+    """Some frameworks serve X-Original-URL instead of the path that was judged."""
+    claims = dict.fromkeys(OVERRIDES, "/evil")
+    claims |= {name.lower().replace("-", "_"): "/evil" for name in OVERRIDES}
+    claims |= {"X-Envoy-Original-Path": "/evil"} if behind.engine_name == "envoy" else {}
+    claims |= dict.fromkeys(("X-Forwarded-Host", "Forwarded", "X-Forwarded-Server"), "evil.example")
+    claims |= {"X-Forwarded-For": "203.0.113.66", "X-Real-IP": "203.0.113.66", "X-Forwarded-Proto": "wss"}
+    person = behind.somebody("ada-9") if path == "/overridden" else behind.browser()
+    assert person.get(path, headers=claims).status == 200
+    seen = behind.app.reached(path)[-1]
+    claimed = ("/evil", "evil.example", "203.0.113.66", "wss")
+    found = {name for name, value in seen.headers if any(word in value for word in claimed)}
+    assert found <= {"x-forwarded-for"}
+    # Envoy appends; the others write it anew.
+    assert seen.get("x-forwarded-for").rpartition(",")[2].strip() != "203.0.113.66"
+    assert not found or behind.engine_name == "envoy"
+
+
 def test_a_question_that_is_not_this_engines_is_refused(behind: Behind) -> None:
     """A public path, asked as a browser would ask it that got to the wrong address."""
     port = int(behind.replica.env["NIGHTPORTER_FORWARD_AUTH_LISTEN"].rpartition(":")[2])
