@@ -658,6 +658,21 @@ def test_connections_are_capped() -> None:
     run(body)
 
 
+def test_who_is_turned_away_reads_why_whatever_it_has_sent() -> None:
+    async def body() -> None:
+        async with house(limits=Limits(max_connections=1)) as h:
+            first = await h.client()
+            first.send(get(b"/deny"))
+            await first.answer()
+            second = await h.client()
+            second.send(get(b"/x" * 2_000) * 10)
+            status, head, _ = await second.answer()
+            assert (status, field(head, b"retry-after")) == (503, b"2")
+            assert len(h.door.heads) == 1
+
+    run(body)
+
+
 def test_idle_connections_to_the_app_are_closed_after_a_while() -> None:
     async def body() -> None:
         async with house() as h:

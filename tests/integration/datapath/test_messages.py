@@ -278,6 +278,40 @@ def test_interim_responses_pass_both_ways() -> None:
     run(body)
 
 
+def test_a_final_answer_instead_of_100_arrives_and_the_body_is_not_waited_for() -> None:
+    async def body() -> None:
+        async with house() as h:
+            client = await h.client()
+            client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+            app = await h.app()
+            await app.head()
+            app.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+            status, head, data = await client.answer()
+            assert (status, data, field(head, b"connection")) == (413, b"no", b"close")
+            assert await client.end() == b""
+            assert await app.gone()  # it may wait for the body still
+
+    run(body)
+
+
+def test_what_is_refused_behind_a_request_waits_for_that_requests_answer() -> None:
+    async def body() -> None:
+        async with house() as h:
+            client = await h.client()
+            client.send(get(b"/1") + b"GET /2 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n" + get(b"/3"))
+            app = await h.app()
+            await app.head()
+            app.send(ok(b"one"))
+            assert (await client.answer())[2] == b"one"
+            status, head, _ = await client.answer()
+            assert (status, field(head, b"connection")) == (400, b"close")
+            assert await client.end() == b""
+            assert app.left == b""
+            assert len(h.door.heads) == 1
+
+    run(body)
+
+
 def test_a_refused_request_is_never_told_to_continue() -> None:
     async def body() -> None:
         async with house() as h:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
+import pytest
+
+from proxy.core.gate import Forward
+from proxy.errors import UpstreamError
 from proxy.wire.memo import _REST, _TRIAL, Memo
-from tests.unit.wire.reading import Requests, read_requests
+from proxy.wire.response import ResponseHeads
+from proxy.wire.rewrite import response_bytes
+from tests.unit.wire.reading import POLICY, Requests, read_requests
 
 
 def looked(memo: Memo[int], block: bytes) -> int | None:
@@ -94,3 +102,50 @@ def test_a_remembered_block_never_changes_what_is_read() -> None:
                         assert getattr(mine, name) == getattr(other, name), (stream, name)
                     assert mine.get(b"accept") == other.get(b"accept")
                     assert list(mine.claims) == list(other.claims)
+
+
+ANSWERS = [
+    b"HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 2\r\nCache-Control: public\r\nSurrogate-Control: x",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nSet-Cookie: __Host-np=evil\r\nSet-Cookie: a=b",
+    b"HTTP/1.1 200 OK\r\nDate: d\r\nTransfer-Encoding: chunked\r\nConnection: x-own\r\nX-Own: y",
+    b"HTTP/1.0 200 OK\r\nDate: d",
+    b"HTTP/1.0 200 OK\r\nDate: d\r\nConnection: keep-alive\r\nContent-Length: 2",
+    b"HTTP/1.1 204 No Content\r\nDate: d\r\nContent-Length: 2",
+    b"HTTP/1.1 304 Not Modified\r\nDate: d\r\nContent-Length: 2\r\nCache-Control: no-cache",
+    b"HTTP/1.1 401 No\r\nDate: d\r\nWWW-Authenticate: Bearer\r\nContent-Length: 0",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked",
+]
+VERDICTS = [
+    Forward(),
+    Forward(protected=True),
+    Forward(protected=True, shared_cache_ok=True),
+    Forward(set_cookie=(b"a=b",)),
+    Forward(shared_cache_ok=True),
+]
+
+
+@pytest.mark.parametrize("raw", ANSWERS)
+def test_a_remembered_answer_is_read_and_written_for_each_request_as_if_it_were_new(raw: bytes) -> None:
+    """The method, what the client speaks and the verdict are the request's, never those of the one before."""
+    known = ResponseHeads(POLICY)
+    flags = list(itertools.product((False, True), repeat=3))
+    for _ in range(2):
+        for method, verdict, kinds in itertools.product((b"GET", b"HEAD", b"POST"), VERDICTS, flags):
+            mine = _told(known, raw, method, verdict, *kinds)
+            assert mine == _told(ResponseHeads(POLICY), raw, method, verdict, *kinds), (
+                method,
+                verdict,
+                kinds,
+            )
+
+
+def _told(
+    heads: ResponseHeads, raw: bytes, method: bytes, verdict: Forward, chunked: bool, close: bool, keeps: bool
+) -> object:
+    try:
+        head = heads.read(raw, method)
+    except UpstreamError as error:
+        return error.status
+    date = b"" if head.dated else b"now"
+    written = response_bytes(head, verdict, chunked=chunked, close=close, keep_alive=keeps, date=date)
+    return head.length, head.stated, head.keep_alive, head.passed, head.challenge, written
