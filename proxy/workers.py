@@ -4,7 +4,8 @@ The supervisor binds each socket once and forks; every worker accepts from the s
 SO_REUSEPORT each process would have a queue of its own, and what waits in one would be reset
 when its process ends.) The supervisor serves nothing. It starts a worker again that died, passes
 signals on, and on SIGUSR1 replaces the workers one by one: a new one first, and only when that is
-ready the old one drains. Nobody who connects meanwhile is refused: the queue is always there.
+ready the old one drains. Nobody who connects meanwhile is refused: the queue is always there. A new
+one that does not become ready replaces nobody: the old ones go on, whatever is wrong with it.
 
 Workers hold the reading end of a pipe that only the supervisor could write to. If it dies without a
 word (SIGKILL, out of memory), the pipe ends, and they drain and stop: nobody would replace them,
@@ -82,6 +83,7 @@ class Supervisor(Struct):
     _to_replace: list[_Worker] = field(default_factory=list[_Worker])
     _start_at: float = 0.0
     _pause_s: float = _PAUSE_S
+    _served: bool = False
     _stopping: bool = False
     _status: int = 0
 
@@ -171,7 +173,6 @@ class Supervisor(Struct):
             case signal.SIGUSR1 if not self._stopping and not self._to_replace:
                 log.info("replacing_workers")
                 self._to_replace = [worker for worker in self._workers if not worker.leaving]
-                self._replace_next()
             case _:
                 pass
 
@@ -195,7 +196,11 @@ class Supervisor(Struct):
             if worker.leaving or self._stopping:
                 continue
             log.error("worker_died", extra={"worker": worker.number, "status": code})
-            if code == _BROKEN_CONFIGURATION and not worker.ready:
+            if not worker.ready and any(each.number == worker.number for each in self._to_replace):
+                log.error("not_replaced", extra={"workers": [each.number for each in self._to_replace]})
+                self._to_replace.clear()
+                continue
+            if code == _BROKEN_CONFIGURATION and not self._served:  # else others serve, by the one before
                 self._stopping, self._status = True, code
                 self._send(signal.SIGTERM)
                 continue
@@ -211,7 +216,7 @@ class Supervisor(Struct):
             except BlockingIOError:
                 continue
             if said:
-                worker.ready = True
+                worker.ready = self._served = True
                 self._pause_s = _PAUSE_S
 
     def _go_on(self) -> None:
@@ -222,18 +227,15 @@ class Supervisor(Struct):
         if self._to_replace:
             old = self._to_replace[0]
             new = [worker for worker in staying if worker.number == old.number and worker is not old]
-            if new and new[0].ready:
+            if not new:
+                self._fork(old.number)
+            elif new[0].ready:
                 self._to_replace.pop(0)
                 old.leaving = True
                 os.kill(old.pid, signal.SIGTERM)
-                self._replace_next()
             return
         if time.monotonic() >= self._start_at:
             there = {worker.number for worker in staying}
             for number in range(self.settings.workers):
                 if number not in there:
                     self._fork(number)
-
-    def _replace_next(self) -> None:
-        if self._to_replace:
-            self._fork(self._to_replace[0].number)

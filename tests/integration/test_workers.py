@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import http.client
 import os
 import re
@@ -119,6 +120,55 @@ def test_a_worker_that_dies_is_started_again_and_the_other_serves_meanwhile(
         until(lambda: len(house.replica.events("ready")) == 3)
         assert house.replica.stop() == 0
         assert len(house.replica.events("stopped")) == 2
+
+
+def test_a_configuration_that_cannot_be_used_stops_nobody_who_serves(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    """Its successors cannot start: the others go on, and it is tried again until it is mended."""
+    keys = tmp_path / "keys"
+    (tmp_path / "house").mkdir()
+    keys.write_text(base64.urlsafe_b64encode(bytes(range(32))).decode())
+    env = {
+        "NIGHTPORTER_WORKERS": "2",
+        "NIGHTPORTER_COOKIE_KEYS": "",
+        "NIGHTPORTER_COOKIE_KEYS_FILE": str(keys),
+    }
+    with House(tmp_path / "house", store=redis.url, clock="real", env=env) as house:
+        until(lambda: len(house.replica.events("ready")) == 2)
+        ada = house.somebody()
+        before = workers(house)
+        keys.rename(tmp_path / "away")
+        until(lambda: len(house.replica.events("configuration_refused")) >= 2)
+        os.kill(house.replica.pid, signal.SIGUSR1)
+        until(lambda: house.replica.events("not_replaced"))
+        assert before <= workers(house)
+        assert ada.get("/meanwhile").user == "ada-1"
+        victim = min(before)
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: len(house.replica.events("worker_died")) >= 3)  # its successors, too
+        assert ada.get("/still").user == "ada-1"
+        (tmp_path / "away").rename(keys)
+        until(lambda: len(house.replica.events("ready")) == 3)
+        before = workers(house)
+        os.kill(house.replica.pid, signal.SIGUSR1)
+        until(lambda: replaced(house, before))
+        assert ada.get("/after").user == "ada-1"
+        assert house.replica.stop() == 0
+
+
+def test_a_worker_that_dies_while_its_successor_starts_holds_up_nobodys_replacement(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    with crew_of(redis, tmp_path) as house:
+        until(lambda: len(house.replica.events("ready")) == 2)
+        before = workers(house)
+        os.kill(house.replica.pid, signal.SIGUSR1)
+        until(lambda: len(workers(house)) == 3)
+        os.kill(min(before), signal.SIGKILL)
+        until(lambda: replaced(house, before))
+        assert house.somebody().get("/after").status == 200
+        assert house.replica.stop() == 0
 
 
 def runs(pid: int) -> bool:
