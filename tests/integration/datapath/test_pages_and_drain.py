@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from proxy.shell.limits import Limits
+from proxy.shell.limits import Limits, Timeouts
 from tests.integration.datapath.house import HOST, field, get, house, ok, run
 
 
@@ -307,6 +307,26 @@ def test_drain_ends_streams_and_tunnels_that_begin_meanwhile() -> None:
             assert await socket.end() == b"\x88\x02\x03\xe9"
             events.close()
             socket.close()
+            await task
+
+    run(body)
+
+
+def test_drain_ends_event_streams_only_however_long_bodies_may_be_silent() -> None:
+    async def body() -> None:
+        patient = Timeouts(body_idle_s=3_600, tunnel_idle_s=3_600)
+        async with house(timeouts=patient) as h:
+            client = await h.client()
+            client.send(get(b"/download"))
+            app = await h.app()
+            await app.head()
+            app.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+            await client.until(b"abc\r\n")
+            task = asyncio.create_task(h.server.drain(10))
+            await asyncio.sleep(0)
+            app.send(b"3\r\ndef\r\n0\r\n\r\n")
+            assert await client.chunks() == b"def"
+            client.close()
             await task
 
     run(body)
