@@ -32,6 +32,7 @@ class Relay(Upload, eq=False):
     """One request on its way to the app, and its response back. See `Upload`."""
 
     _chunked: bool = False
+    _events: bool = False
     _head_out: bytes = b""
     _body: list[bytes] = []  # noqa: RUF012  # a struct makes a new one each time
     _replay: Replay | None = None
@@ -85,6 +86,7 @@ class Relay(Upload, eq=False):
             date=b"" if head.dated else down.site.date(),
         )
         if head.events:
+            self._events = True
             self.idle_s = down.site.timeouts.tunnel_idle_s
             if self.verdict.watch is not None:
                 self.watch(self.verdict.watch, self._end_stream)
@@ -337,5 +339,5 @@ class Relay(Upload, eq=False):
 
     def end_for_drain(self) -> None:
         """The process goes away; an event stream would keep it for ever."""
-        if self.idle_s == self.down.site.timeouts.tunnel_idle_s and self.response == BODY:
+        if self._events and self.response == BODY:
             self._end_stream()
