@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import pytest
 from proxy.core.headers import HeaderPolicy
 from proxy.shell.pool import Upstreams
 from proxy.shell.server import make_pool
-from tests.integration.datapath.house import NAMES, get, house, ok, run
+from tests.integration.datapath.house import NAMES, Wire, get, house, ok, run
 from tests.op.certs import Authority
 from tests.scenarios.house import House, free_port, until
 
@@ -162,6 +163,43 @@ def test_the_app_speaks_tls_with_its_own_ca_and_wants_a_certificate(tmp_path: Pa
             assert await status(ours.ca, True, "other.internal") == 502
             assert await status(strange.ca, True, "localhost") == 502
             assert await status(ours.ca, False, "localhost") == 502
+            listener.close()
+
+    run(body)
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+def test_the_end_of_a_tls_app_counts_only_if_it_says_so(tmp_path: Path, says_so: bool) -> None:
+    """Where only the connection's end delimits a body, anybody on the way could end it (RFC 9112 §9.8)."""
+    authority = Authority(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue())
+
+    async def body() -> None:
+        async with house() as h:
+            apps: asyncio.Queue[Wire] = asyncio.Queue()
+            listener = await asyncio.start_server(
+                lambda reader, writer: apps.put_nowait(Wire(reader, writer)), "127.0.0.1", 0, ssl=context
+            )
+            tls = ssl.create_default_context(cafile=str(authority.ca))
+            port = listener.sockets[0].getsockname()[1]
+            pool = make_pool(POLICY, host="127.0.0.1", port=port, tls=tls, server_name="localhost")
+            h.server.site.upstreams = Upstreams(pool)
+            client = await h.client()
+            client.send(get())
+            app = await apps.get()
+            await app.head()
+            app.send(b"HTTP/1.0 200 OK\r\n\r\nabc")
+            await client.until(b"abc\r\n")
+            if says_so:
+                app.close()
+                assert await client.chunks() == b""
+            else:
+                with socket.socket(fileno=os.dup(app.transport.get_extra_info("socket").fileno())) as end:
+                    end.shutdown(socket.SHUT_WR)
+                with pytest.raises(ConnectionError):
+                    await client.end()
+            pool.close()
             listener.close()
 
     run(body)
