@@ -1,8 +1,8 @@
 """Fuzzing: ``make fuzz SECONDS=60``, or ``python -m bench.fuzz SECONDS [SEED]``.
 
 Head parser, chunk reader, response reader and cookie opener get mutated corpora for as long as they are
-told. Nothing may crash; what is accepted must be read the same however it is cut, and the same by h11
-and llhttp; no changed cookie may open. A failure prints the bytes and the seed to see it again.
+told. Nothing may crash; what is accepted must be read the same however it is cut, whatever was read before
+it, and the same by h11 and llhttp; no changed cookie may open. A failure prints the bytes and the seed to see it again.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from collections.abc import Callable
 from proxy.core import cookies
 from proxy.core.origin import Origins
 from proxy.core.seal import new_ticket
-from proxy.errors import CookieError
-from tests.unit.wire.reading import read_requests, read_response
+from proxy.errors import CookieError, ProxyError
+from proxy.wire.head import RequestHeads
+from tests.unit.wire.reading import POLICY, Requests, read_requests, read_response
 from tests.unit.wire.test_oracles import SEEDS, agree
 from tests.unit.wire.test_requests import ACCEPTED, REFUSED
 from tests.unit.wire.test_response_oracles import by_h11, by_llhttp
@@ -66,6 +67,20 @@ def pieces_of(source: random.Random, stream: bytes) -> list[bytes]:
     return [stream[start:end] for start, end in itertools.pairwise(at) if start < end]
 
 
+KNOWN = RequestHeads(POLICY)
+"""Reads every stream, and so remembers lines and blocks of all that came before."""
+
+
+def remembered(stream: bytes) -> tuple[Requests, int]:
+    """Read a stream as one of many connections does."""
+    sink = Requests(KNOWN)
+    try:
+        sink.reader.feed(stream)
+    except ProxyError as error:
+        return sink, error.status
+    return sink, 0
+
+
 def requests(source: random.Random, stream: bytes) -> None:
     """Head parser and chunk reader, against both oracles and against themselves cut up."""
     agree(stream)
@@ -74,6 +89,14 @@ def requests(source: random.Random, stream: bytes) -> None:
     cut, other = read_requests(pieces_of(source, stream))
     assert bool(status) == bool(other) or (not status and not other), (status, other)
     assert cut.seen()[: cut.ended] == whole.seen()[: whole.ended]
+    again, other = remembered(stream)
+    assert (other, again.seen(), again.ended) == (status, whole.seen(), whole.ended)
+    for mine, theirs in zip(again.heads, whole.heads, strict=True):
+        assert (mine.keep_alive, mine.upgrade_websocket, mine.cookie_line) == (
+            theirs.keep_alive,
+            theirs.upgrade_websocket,
+            theirs.cookie_line,
+        )
 
 
 def responses(source: random.Random, stream: bytes) -> None:
