@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -202,14 +203,15 @@ class House:
     def address(self) -> tuple[str, int]:
         return self.server.sockets[0].getsockname()
 
-    async def client(self, *, receive_buffer: int = 0) -> Wire:
+    async def client(self, *, receive_buffer: int = 0, tls: ssl.SSLContext | None = None) -> Wire:
         """A client's connection."""
         sock = socket.socket()
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, self.address)
-        wire = Wire(*await asyncio.open_connection(sock=sock, limit=1 << 16))
+        name = "localhost" if tls is not None else None
+        wire = Wire(*await asyncio.open_connection(sock=sock, limit=1 << 16, ssl=tls, server_hostname=name))
         self._wires.append(wire)
         return wire
 
@@ -255,6 +257,7 @@ async def house(
     timeouts: Timeouts | None = None,
     trusted: Sequence[str] = (),
     app_port: int | None = None,
+    tls: ssl.SSLContext | None = None,
     **policy: Any,
 ) -> Any:
     """A running house; everything is cut at the end."""
@@ -280,6 +283,7 @@ async def house(
         ),
         pages=pages,
         on_done=done.put_nowait,
+        tls=tls,
         clock=time,
     )
     await server.start([socket.create_server(("127.0.0.1", 0))])
