@@ -150,7 +150,8 @@ def gate(asked: Asked, now: Standing | None) -> Action:
     Args:
         now: standing of the session that came with it; None = there is none.
     """
-    if asked.route is Route.AMBIGUOUS:
+    if asked.route is Route.AMBIGUOUS and now in (None, Standing.SPENT):
+        # With a session nothing hangs on the reading: the path is treated as a protected one.
         return Action.REFUSE_PATH
     if asked.route is Route.PUBLIC:
         # A public page never waits and never fails for a session's sake.

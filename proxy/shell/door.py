@@ -85,6 +85,7 @@ class FrontDoor:
         self._only = origins.main if len(origins.all) == 1 else None
         self._routes = routes
         self._pages = routes.pages
+        self._prefix = routes.pages[:-1]
         self._auth = routes.pages + b"auth"
         self._sessions = sessions
         self._register = register
@@ -101,10 +102,11 @@ class FrontDoor:
     def admit(self, head: Head, peer: object) -> Verdict | Awaitable[Verdict]:
         """The verdict on a request; an awaitable one where store or OP must be asked first."""
         path = head.path
-        if path.startswith(self._pages):
+        if path.startswith(self._prefix):
             if head.target == self._auth and head.method == b"GET":
                 return self._yes_or_no(head)
-            return PAGES
+            if path.startswith(self._pages) or path == self._prefix:
+                return PAGES
         session = self._by_line.get(head.cookie)
         if session is not None and session.origin is (self._only or self._origins.of(head.host)):
             now = self._monotonic()

@@ -67,7 +67,11 @@ def test_what_a_sessions_tokens_are_good_for(
         (Route.PUBLIC, True, False, Standing.LIVE, Action.PASS),
         (Route.PUBLIC, True, False, Standing.EXPIRED, Action.PASS_ANONYMOUS),
         (Route.PUBLIC, False, True, Standing.LIVE, Action.PASS_ANONYMOUS),
-        (Route.AMBIGUOUS, True, False, Standing.LIVE, Action.REFUSE_PATH),
+        (Route.AMBIGUOUS, True, False, None, Action.REFUSE_PATH),
+        (Route.AMBIGUOUS, False, False, Standing.SPENT, Action.REFUSE_PATH),
+        (Route.AMBIGUOUS, True, False, Standing.LIVE, Action.PASS),
+        (Route.AMBIGUOUS, True, False, Standing.EXPIRED, Action.RENEW_FIRST),
+        (Route.AMBIGUOUS, False, True, Standing.LIVE, Action.REFUSE_ORIGIN),
     ],
 )
 def test_the_gate(

@@ -557,6 +557,19 @@ def test_public_paths_never_wait_and_never_fail() -> None:
     run_virtual(main)
 
 
+@pytest.mark.parametrize("target", [b"/static//x", b"/static/..%2fadmin", b"/oauth2", b"/oauth2x", b"/a//b"])
+def test_a_known_cookie_and_one_that_is_opened_first_meet_the_same_verdict(target: bytes) -> None:
+    async def main(loop: VirtualLoop) -> None:
+        house = House(loop, public=("/static/",))
+        cookie = await house.sign_in()
+        first = await house.ask(cookie, target=target)
+        await house.ask(cookie)  # now it is known, and needs no decision
+        assert await house.ask(cookie, target=target) == first
+        assert isinstance(first, Pages if target == b"/oauth2" else Forward)
+
+    run_virtual(main)
+
+
 def test_a_foreign_websocket_does_not_ride_on_the_cookie() -> None:
     async def main(loop: VirtualLoop) -> None:
         house = House(loop)
