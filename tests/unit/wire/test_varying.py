@@ -40,7 +40,7 @@ def read(heads: RequestHeads, raw: bytes) -> object:
         head = heads.read(raw)
     except ProxyError as error:
         return error.status
-    names = (b"x-trace", b"accept", b"x-request-id", b"last", b"x-forwarded-user", b"cookie")
+    names = (b"x-geo", b"x-trace", b"accept", b"x-request-id", b"last", b"x-forwarded-user", b"cookie")
     said = [head.get_all(name) for name in names]
     return (
         (head.method, head.target, head.path, head.version, head.host, head.cookie, head.keep_alive),
@@ -140,6 +140,18 @@ def test_heads_of_many_names_that_vary_are_still_read_right() -> None:
         head = heads.read(raw)
         assert head.get(name.lower()) == b"%d" % number
         assert b"%b: %d" % (name, number) in sent(head)
+
+
+def test_values_of_one_name_stay_in_order_however_it_is_spelled() -> None:
+    """RFC 9110 §5.3: a proxy must not change that order; some apps take the last one for the edge's word."""
+    heads = RequestHeads(POLICY)
+    pair = b"\r\nX-Geo: a%d\r\nx-geo: b%d"
+    for number in range(300):
+        heads.read(HEAD % (1, 1, 1) + pair % (number, number))
+    for lines in (pair % (1, 2), pair.lower() % (3, 4), b"\r\nx-geo: 5\r\nX-Geo: 6"):
+        raw = HEAD % (1, 1, 1) + lines
+        for _ in range(2):
+            assert read(heads, raw) == read(RequestHeads(POLICY), raw), lines
 
 
 def test_the_lines_that_are_ready_belong_to_one_person_and_peer() -> None:
