@@ -76,8 +76,10 @@ class Varying:
                     if count >= _WINDOW // 2:
                         learned.append((b"\r\n%b:" % name, kind))
         if learned:
-            kept = [each for each in self._marks if each not in learned]
-            self._marks = (*kept, *learned)[-_MOST:]
+            # One spelling of a name: two would be cut in an order of their own (RFC 9110 §5.3).
+            one = {mark.lower(): (mark, kind) for mark, kind in learned}
+            kept = [each for each in self._marks if each[0].lower() not in one]
+            self._marks = (*kept, *one.values())[-_MOST:]
             self.names = frozenset(mark[2:-1].lower() for mark, _ in self._marks)
             self._resting = _REST
         if learned or self._seen >= _WINDOW:
