@@ -8,7 +8,7 @@ from importlib.util import LazyLoader, find_spec, module_from_spec
 
 
 def later(name: str) -> None:
-    """Let ``from package import module`` give a module that loads itself when it is used, if it is not loaded yet.
+    """Let ``from package import module`` give one that loads itself when it is used, if it is not loaded yet.
 
     ``import package.module`` is such a use: it looks at what it finds.
 
