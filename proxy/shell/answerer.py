@@ -44,7 +44,7 @@ class Answerer(Downstream):
             self._failed(error)
             self._settle()
             return
-        if isinstance(verdict, Answer) and verdict.ready:
+        if isinstance(verdict, Answer) and verdict.ready and verdict.status == 200:
             self.transport.write(pass_bytes(verdict, head.request_id, site.date()))
             self.deadline = site.now + site.timeouts.idle_s
             if site.on_done is not None:

@@ -59,17 +59,15 @@ class Ready:
 
     Attributes:
         line: the request line that the block came with at first.
-        lines: what an app was sent for the block last, but for the request line, Host and the request id;
-            ready to be sent again (`rewrite.py`).
-        block, identity: what that was made with, besides the field lines.
+        lines: those that an app is sent of it, ready to be sent again (`rewrite.py`); None = not yet.
         asked: what `core/forward_auth.py` made of an engine's lines.
     """
 
-    __slots__ = ("asked", "block", "identity", "line", "lines")
+    __slots__ = ("asked", "line", "lines")
 
     def __init__(self, line: bytes) -> None:
         self.line = line
-        self.block = self.identity = self.lines = b""
+        self.lines: bytes | None = None
         self.asked: Asked | None = None
 
 
@@ -233,10 +231,15 @@ class RequestHeads:
         if size > limits.head_bytes or len(head.lines) + len(varying) > limits.fields:
             return False
         for kind, line in varying:
-            if line.translate(None, IN_VALUE):
-                return False
             head.more = (*head.more, line)
-            if kind == PASS:
+            field = self.lines.young.get(line) if kind == COOKIE else None
+            if field is None and line.translate(None, IN_VALUE):
+                return False
+            if kind == COOKIE:
+                field = field or self.lines.learn(line)
+                head.cookie = field.value
+                head.cookie_line = field.out
+            elif kind == PASS:
                 head.varying += line + b"\r\n"
             elif kind == SOURCE:
                 head.sources = (*head.sources, line)
@@ -259,6 +262,8 @@ class RequestHeads:
             head.lines = [each for each in head.lines if each not in varying]
             head.passed = [each for each in head.passed if each not in varying]
             head.sources = tuple(each for each in head.sources if each not in varying)
+            if b"cookie" in names:
+                head.cookie = head.cookie_line = b""
         if self._blocks.keep(block, head):
             head.ready = Ready(line)
 

@@ -15,8 +15,6 @@ from proxy.wire.response import ResponseHead
 _SENDS_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
 PRIVATE = 8
 """Key in `ResponseHead.written` of a head for one person that is neither chunked nor the last."""
-_READY_BYTES = 8_192
-"""Longer lines are put together each time: few people have such, and each would take the room of ten."""
 
 
 def request_bytes(head: RequestHead, block: bytes, identity: bytes, authority: bytes, trusted: bool) -> bytes:
@@ -30,29 +28,28 @@ def request_bytes(head: RequestHead, block: bytes, identity: bytes, authority: b
     Source: RFC 9110 §7.6; RFC 9112 §3.2, §6.
     """
     ready = head.ready
-    if ready is None or trusted or head.method in _SENDS_BODY:
-        lines = _request_lines(head, block, identity, trusted)
-    elif ready.lines and ready.identity == identity and ready.block == block:
-        lines = ready.lines
+    if ready is None or (trusted and head.claims) or head.method in _SENDS_BODY:
+        lines = _request_lines(head, trusted)
     else:
-        lines = _request_lines(head, block, identity, trusted)
-        if len(lines) <= _READY_BYTES:
-            ready.block, ready.identity, ready.lines = block, identity, lines
-    return b"%b %b HTTP/1.1\r\nHost: %b\r\nX-Request-Id: %b\r\n%b%b" % (
+        lines = ready.lines
+        if lines is None:
+            lines = ready.lines = _request_lines(head, trusted)
+    return b"%b %b HTTP/1.1\r\nHost: %b\r\nX-Request-Id: %b\r\n%b%b%b%b%b\r\n" % (
         head.method,
         head.target,
         head.host or authority,
         head.request_id,
         head.varying,
         lines,
+        head.cookie_line and head.cookie_line + b"\r\n",
+        block,
+        identity,
     )
 
 
-def _request_lines(head: RequestHead, block: bytes, identity: bytes, trusted: bool) -> bytes:
-    """All that comes behind the request's id."""
+def _request_lines(head: RequestHead, trusted: bool) -> bytes:
+    """Lines of the client's that are the same whoever it is, and ours about the body; each ends in CRLF."""
     lines = head.passed.copy()
-    if head.cookie_line:
-        lines.append(head.cookie_line)
     if trusted and head.claims:
         lines += head.claims
     length = head.length
@@ -64,7 +61,7 @@ def _request_lines(head: RequestHead, block: bytes, identity: bytes, trusted: bo
         lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
     elif head.method in _SENDS_BODY:
         lines.append(b"Content-Length: 0")  # RFC 9110 §8.6
-    lines.append(b"%b%b\r\n" % (block, identity))
+    lines.append(b"")
     return b"\r\n".join(lines)
 
 

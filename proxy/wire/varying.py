@@ -1,4 +1,5 @@
-"""Field lines with another value in nearly every head: a trace id, or the target that an engine asks about.
+"""Field lines with another value in nearly every head: a trace id, the target that an engine asks about,
+and the cookies, where so many people come that a block of each would not be remembered.
 
 One of them makes every block of lines a new one, and nothing is found in a memory of blocks
 (`memo.py`). So blocks are remembered without them, and each of them is looked at by itself
@@ -9,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from proxy.core.headers import DROP, PASS, REQUEST_ID, SOURCE
+from proxy.core.headers import COOKIE, DROP, PASS, REQUEST_ID, SOURCE
 
-_KINDS = frozenset((PASS, DROP, REQUEST_ID, SOURCE))
-"""Of lines that say nothing about a message's meaning or its end, whatever their value."""
+_KINDS = frozenset((PASS, DROP, REQUEST_ID, SOURCE, COOKIE))
+"""Of lines that say nothing about where a message ends, whatever their value."""
 _MOST = 3
 _WINDOW = 256
 _REST = 2_048

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.gate import Forward
 from proxy.errors import ProxyError
 from proxy.wire.head import HeadLimits, RequestHead, RequestHeads
 from proxy.wire.rewrite import request_bytes
@@ -154,7 +153,7 @@ def test_values_of_one_name_stay_in_order_however_it_is_spelled() -> None:
             assert read(heads, raw) == read(RequestHeads(POLICY), raw), lines
 
 
-def test_the_lines_that_are_ready_belong_to_one_person_and_peer() -> None:
+def test_what_is_ready_is_nobodys_in_particular() -> None:
     heads = taught()
     for block, identity in (
         (b"A: 1\r\n", b"I: 1\r\n"),
@@ -164,5 +163,41 @@ def test_the_lines_that_are_ready_belong_to_one_person_and_peer() -> None:
         for _ in range(2):
             head = heads.read(KNOWN)
             assert head.ready is not None
-            assert request_bytes(head, block, identity, b"app", False).endswith(block + identity + b"\r\n")
-    assert Forward().identity == b""
+            sent = request_bytes(head, block, identity, b"app", False)
+            assert sent.endswith(b"\r\nCookie: x=1\r\n" + block + identity + b"\r\n")
+
+
+PERSON = b"GET /%d HTTP/1.1\r\nHost: a\r\nAccept: b\r\nCookie: x=%d; __Host-np=s%d\r\nLast: 1"
+
+
+def test_many_people_share_what_is_remembered() -> None:
+    heads = RequestHeads(POLICY)
+    for number in range(1_000):
+        heads.read(PERSON % (number, number, number))
+    for number in (0, 999, 5_000):  # the last one is new, his browser is not
+        raw = PERSON % (7, number, number)
+        head = heads.known(raw + END)
+        assert head is not None
+        assert (head.cookie, head.cookie_line) == (
+            b"x=%d; __Host-np=s%d" % (number, number),
+            b"Cookie: x=%d" % number,
+        )
+        assert read(heads, raw) == read(RequestHeads(POLICY), raw)
+    none = PERSON.replace(b"Cookie: x=%d; __Host-np=s%d\r\n", b"") % 7
+    for raw in (
+        none,
+        none + b"\r\nCookie: a",
+        none + b"\r\nCookie: a\r\nCookie: b",
+        none + b"\r\nCookie: a\r\ncookie: b",
+        none + b"\r\ncookie: b",
+        none + b"\r\nCookie:",
+        none + b"\r\nCookie: \x01",
+        none + b"\r\nCookie : a",
+        PERSON % (7, 5, 5) + b"\r\nCookie: y",
+        PERSON % (7, 5, 5) + b"\r\nConnection: cookie",
+        PERSON % (7, 5, 5) + b"\r\nContent-Length: 5",
+    ):
+        for _ in range(3):
+            assert read(heads, raw) == read(RequestHeads(POLICY), raw), raw
+    head = heads.read(none)
+    assert (head.cookie, head.cookie_line) == (b"", b"")
