@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
+import signal
+import socket
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from bench.contestant import Contestant
@@ -20,7 +24,7 @@ from bench.measures import bodies, requests
 from bench.peers.nightporter import sidecar
 from bench.report import Report
 from bench.stage import Stage, stage
-from bench.variant import VARIANTS
+from bench.variant import BACKLOGS, VARIANTS
 
 _SHIPPED = "as shipped"
 
@@ -45,6 +49,29 @@ def run(made: Stage, rounds: int) -> list[Figures]:
     return [figures for _, figures in running]
 
 
+def let_in(made: Stage, variant: str, come: int = 2_000) -> int:
+    """How many of so many clients are connected half a second after they came, while the loop is busy."""
+    each = start(made, variant)
+    socks: list[socket.socket] = []
+    for pid in each.pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        poll = select.poll()
+        for _ in range(come):
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.1", each.port))
+            poll.register(sock, select.POLLOUT)
+            socks.append(sock)
+        time.sleep(0.5)
+        return sum(bool(event & select.POLLOUT) for _, event in poll.poll(0))
+    finally:
+        for pid in each.pids:
+            os.kill(pid, signal.SIGCONT)
+        for sock in socks:
+            sock.close()
+
+
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="bench.settings", description=__doc__.partition("\n\n")[0])
@@ -53,6 +80,7 @@ def main() -> int:
     os.sched_setaffinity(0, {int(LOAD_CORE)})
     with tempfile.TemporaryDirectory(prefix="nightporter-settings-") as home, stage(Path(home)) as made:
         found = run(made, options.rounds)
+        connected = [[name, str(let_in(made, name))] for name in BACKLOGS]
     print(f"{described()}; {options.rounds} rounds, medians")
     rows = [
         [
@@ -63,6 +91,8 @@ def main() -> int:
         for each in found
     ]
     Report().table(["", "µs/request", "with a new trace id", "MiB per CPU s", "MiB resident"], rows)
+    print()
+    Report().table(["2,000 clients while the loop is busy", "connected at once"], connected)
     return 0
 
 

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from proxy import wiring
 from proxy.__main__ import main
-from proxy.shell import relay, telemetry, upload
+from proxy.shell import relay, server, telemetry, upload
 from proxy.shell.client import Client
 from proxy.shell.upstream import Upstream
 from proxy.wire.memo import Memo
@@ -45,17 +45,27 @@ def _join_below(size: int) -> None:
     relay.JOIN_BELOW = upload.JOIN_BELOW = size
 
 
-def _on_each_socket(option: int, value: int) -> None:
+def _on_each_socket(value: int, level: int, *options: int) -> None:
     for side in (Client, Upstream):
-        side.connection_made = _then_set(side.connection_made, option, value)
+        side.connection_made = _then_set(side.connection_made, value, level, options)
 
 
-def _then_set(made: Callable[..., None], option: int, value: int) -> Any:
+def _then_set(made: Callable[..., None], value: int, level: int, options: tuple[int, ...]) -> Any:
     def connection_made(self: Any, transport: asyncio.BaseTransport) -> None:
         made(self, transport)
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, value)
+        for option in options:
+            transport.get_extra_info("socket").setsockopt(level, option, value)
 
     return connection_made
+
+
+def _buffers(size: int) -> None:
+    """Of the kernel, either way, instead of those that grow by themselves."""
+    _on_each_socket(size, socket.SOL_SOCKET, socket.SO_SNDBUF, socket.SO_RCVBUF)
+
+
+def _backlog(size: int) -> None:
+    server.BACKLOG = size
 
 
 def _each_line_at_once() -> None:
@@ -63,8 +73,14 @@ def _each_line_at_once() -> None:
 
 
 def _no_blocks() -> None:
-    Memo.look = lambda self, block: None
-    Memo.keep = lambda self, block, made: None
+    made = Memo.__init__
+
+    def resting(self: Memo[Any], max_bytes: int = 0) -> None:
+        made(self, max_bytes)
+        self.look = lambda block: None
+
+    Memo.__init__ = resting
+    Memo.keep = lambda self, block, made: False
 
 
 KIB = 1_024
@@ -80,13 +96,20 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "write buffer 1 MiB": partial(_write_buffer, KIB * KIB),
     "joined below 4 KiB": partial(_join_below, 4 * KIB),
     "joined below 256 KiB": partial(_join_below, 256 * KIB),
-    "without TCP_NODELAY": partial(_on_each_socket, socket.TCP_NODELAY, 0),
-    "with TCP_QUICKACK": partial(_on_each_socket, socket.TCP_QUICKACK, 1),
+    "without TCP_NODELAY": partial(_on_each_socket, 0, socket.IPPROTO_TCP, socket.TCP_NODELAY),
+    "with TCP_QUICKACK": partial(_on_each_socket, 1, socket.IPPROTO_TCP, socket.TCP_QUICKACK),
+    "socket buffers of 64 KiB": partial(_buffers, 64 * KIB),
+    "socket buffers of 1 MiB": partial(_buffers, KIB * KIB),
     "each log line written at once": _each_line_at_once,
     "no whole blocks of lines remembered": _no_blocks,
 }
 
+BACKLOGS: dict[str, Callable[[], None]] = {
+    f"backlog {size:,}": partial(_backlog, size) for size in (128, 1_024, server.BACKLOG)
+}
+"""They cost no time: what differs is who gets in while the loop is busy (`settings.py`)."""
+
 
 if __name__ == "__main__":
-    VARIANTS[sys.argv[1]]()
+    (VARIANTS | BACKLOGS)[sys.argv[1]]()
     sys.exit(main(["serve"]))

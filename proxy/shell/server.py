@@ -21,6 +21,9 @@ from proxy.wire.response import ResponseHeads
 
 SWEEP_S = 1.0
 
+BACKLOG = 4_096
+"""Connections that the kernel completes while the loop is busy; the next ones try again after a second."""
+
 LET_GO_S = 120.0
 """How long kept-alive connections are refused after somebody asked; longer than most pods take to end."""
 
@@ -126,7 +129,7 @@ class Server:
                 lambda: made(self.site),
                 sock=sock,
                 ssl=self._tls,
-                backlog=1_024,
+                backlog=BACKLOG,
                 ssl_handshake_timeout=self.site.timeouts.head_s if self._tls is not None else None,
             )
             self._listeners.append(listener)

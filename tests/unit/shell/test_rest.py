@@ -18,16 +18,19 @@ def only(house: House) -> OpenSession:
     return session
 
 
-@pytest.mark.parametrize("name", [name for name in vars(test_door) if name.startswith("test_")])
-def test_every_request_fares_alike(
-    name: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
+PLAIN = [
+    name
+    for name, test in vars(test_door).items()
+    if name.startswith("test_") and not hasattr(test, "pytestmark")
+]
+"""Those that take no arguments."""
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_every_request_fares_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that is said of the door, once more: with every session at rest between any two looks at it."""
-    test = getattr(test_door, name)
-    if getattr(test, "pytestmark", None):
-        pytest.skip("takes arguments")
     monkeypatch.setattr(session_cache, "AWAKE", 0)
-    test()
+    getattr(test_door, name)()
 
 
 def test_the_ones_read_longest_ago_rest_and_a_ready_request_wakes_none() -> None:
