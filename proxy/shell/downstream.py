@@ -27,6 +27,7 @@ from proxy.shell.client import (
     Client,
 )
 from proxy.shell.relay import Relay
+from proxy.shell.site import SWEEP_S
 from proxy.wire.exchange import WAITING
 from proxy.wire.head import RequestHead
 from proxy.wire.valve import AUTH, PIPELINE
@@ -67,7 +68,8 @@ class Downstream(Client):
             return False
         # A half-close or a hang-up: only a write tells (see `Timeouts.half_close_s`).
         self.half_closed = True
-        self.deadline = min(self.deadline, self.site.now + self.site.timeouts.half_close_s)
+        # The coarse clock may be a sweep old: without that time on top, patience might be over at once.
+        self.deadline = min(self.deadline, self.site.now + SWEEP_S + self.site.timeouts.half_close_s)
         self._settle()
         return self._phase != GONE
 

@@ -16,10 +16,8 @@ from proxy.shell.handover import ASGIApp, PageServer
 from proxy.shell.limits import Limits, Timeouts
 from proxy.shell.pool import Pool, Upstreams
 from proxy.shell.serving import Serving
-from proxy.shell.site import Site, log
+from proxy.shell.site import SWEEP_S, Site, log
 from proxy.wire.response import ResponseHeads
-
-SWEEP_S = 1.0
 
 BACKLOG = 4_096
 """Connections that the kernel completes while the loop is busy; the next ones try again after a second."""

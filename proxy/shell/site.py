@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("nightporter.datapath")
 
+SWEEP_S = 1.0
+"""How often the coarse clock moves, and so how old it may be."""
+
 
 class Site:
     """See the module's docstring.

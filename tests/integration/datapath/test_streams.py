@@ -277,6 +277,24 @@ def test_a_websocket_passes_and_each_way_ends_by_itself() -> None:
     run(body)
 
 
+def test_a_client_that_ended_its_side_right_before_a_sweep_still_gets_its_answer() -> None:
+    async def body() -> None:
+        async with house() as h:
+            client = await h.client()
+            client.send(get(b"/"))
+            app = await h.app()
+            await app.head()
+            client.half_close()
+            await h.until(lambda: next(iter(h.server.site.connections)).half_closed)
+            h.later(1.0)
+            app.send(ok(b"hello"))
+            head = await client.head()
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert await client.exactly(5) == b"hello"
+
+    run(body)
+
+
 def test_frames_that_come_with_the_switch_arrive_before_those_that_follow() -> None:
     async def body() -> None:
         async with house() as h:
