@@ -79,12 +79,12 @@ class Cache(Struct, frozen=True, kw_only=True):
     max_bytes: Annotated[
         int,
         _number(
-            "Upper bound of the cache of each process: 8 MiB are some 2,300 sessions. Raise it where more "
+            "Upper bound of the cache of each process: 7 MiB are some 2,000 sessions. Raise it where more "
             "people are active within half a minute: a request of one that is not in it reads the store.",
             MIB,
             1 << 36,
         ),
-    ] = 8 * MIB
+    ] = 7 * MIB
 
 
 class Op(Struct, frozen=True, kw_only=True):

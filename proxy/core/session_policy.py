@@ -40,7 +40,7 @@ class SessionPolicy(Struct, frozen=True):
     absolute_s: float
     ttl_s: float = 30.0
     stale_s: float = 300.0
-    max_bytes: int = 8 << 20
+    max_bytes: int = 7 << 20
     max_identity_bytes: int = 32_768
     serve: Mapping[tuple[str, str], Served] = field(default_factory=dict[tuple[str, str], Served])
 

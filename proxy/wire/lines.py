@@ -90,7 +90,7 @@ class Lines:
         kind_of: Callable[[bytes], int],
         judge: Callable[[int, bytes, bytes], Field],
         malformed: Callable[[str], ProxyError],
-        max_bytes: int = 2 << 20,
+        max_bytes: int = 1 << 20,
     ) -> None:
         self.young: dict[bytes, Field] = {}
         self._old: dict[bytes, Field] = {}

@@ -111,7 +111,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         60,
         0.2,
     )
-    assert (settings.cache.ttl_s, settings.cache.stale_s, settings.cache.max_bytes) == (30, 300, 8 << 20)
+    assert (settings.cache.ttl_s, settings.cache.stale_s, settings.cache.max_bytes) == (30, 300, 7 << 20)
     assert (settings.op.timeout_s, settings.op.max_answer_bytes) == (15, 1 << 20)
     assert (settings.limits.max_head_bytes, settings.limits.max_fields) == (65_536, 100)
     assert settings.timeouts.drain_s == 30
