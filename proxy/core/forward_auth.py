@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec import Struct
 
 from proxy.core.gate import Answer, Forward
+from proxy.core.headers import IN_TARGET, METHODS
 
-_IN_TARGET = bytes(c for c in range(0x21, 0x7F) if c != 0x23)  # no "#" (RFC 9110 §4.2.5)
-_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,64}\])(?::[0-9]{1,5})?")
 _CODES = {302: 401, 303: 401}
@@ -162,7 +161,7 @@ class Questions:
             not line.startswith(asked.name)
             or lines[:-1] != asked.others
             or target[:1] != b"/"
-            or target.translate(None, _IN_TARGET)
+            or target.translate(None, IN_TARGET)
         ):
             return self._read(question)
         original = asked.original.__copy__()
@@ -201,9 +200,9 @@ class Questions:
                 return None
         elif host is None or _HOST.fullmatch(host) is None:
             return None
-        if target is None or target[:1] != b"/" or target.translate(None, _IN_TARGET):
+        if target is None or target[:1] != b"/" or target.translate(None, IN_TARGET):
             return None
-        if method is None or (method not in _METHODS and not _METHOD.fullmatch(method)):
+        if method is None or (method not in METHODS and not _METHOD.fullmatch(method)):
             return None
         path, socket = target.partition(b"?")[0], socket or method == b"CONNECT"
         found = Original(question, method, target, path, host, question.cookie, question.request_id, socket)

@@ -32,6 +32,11 @@ PASS, DROP, HOST, COOKIE, CONNECTION, LENGTH, CODING, EXPECT, UPGRADE, FORWARDED
 SET_COOKIE, CACHE, SHARED, DATE, EVENTS, CHALLENGE = range(12, 18)
 SOURCE = 18
 
+METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
+"""The usual ones; others may be legal, too."""
+IN_TARGET = bytes(c for c in range(0x21, 0x7F) if c != 0x23)
+"""What a target may hold: visible ASCII without "#" (a fragment is never sent, RFC 9110 §4.2.5)."""
+
 _REQUEST = {
     b"host": HOST,
     b"cookie": COOKIE,

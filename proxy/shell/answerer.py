@@ -7,7 +7,6 @@ from time import monotonic
 from proxy.core.gate import Answer
 from proxy.shell.answering import pass_bytes
 from proxy.shell.client import IDLE
-from proxy.shell.done import Done
 from proxy.shell.downstream import Downstream
 
 
@@ -34,42 +33,19 @@ class Answerer(Downstream):
         ):
             super().data_received(data)
             return
-        began = monotonic()
+        self._head, self._started = head, monotonic()
         head.request_id = site.new_id()
         try:
             verdict = site.admit(head, self.peer)
-        except Exception as error:
+            if isinstance(verdict, Answer) and verdict.ready and verdict.status == 200:
+                self.transport.write(pass_bytes(verdict, head.request_id, site.date()))
+                self.deadline = site.now + site.timeouts.idle_s
+                self._report_own(verdict.status, "", verdict.decision, 0)
+                self._head = None
+                return
             reader.hold()
-            self._head, self._started = head, began
-            self._failed(error)
-            self._settle()
-            return
-        if isinstance(verdict, Answer) and verdict.ready and verdict.status == 200:
-            self.transport.write(pass_bytes(verdict, head.request_id, site.date()))
-            self.deadline = site.now + site.timeouts.idle_s
-            if site.on_done is not None:
-                now = monotonic()
-                site.on_done(
-                    Done(
-                        head.request_id,
-                        head.method,
-                        head.path,
-                        verdict.status,
-                        verdict.decision,
-                        now,
-                        now - began,
-                        0.0,
-                        0,
-                        0,
-                        self.peer.address,
-                        "",
-                    )
-                )
-            return
-        reader.hold()
-        self._head, self._started = head, began
-        try:
             self._carry_out(head, verdict)
         except Exception as error:
+            reader.hold()
             self._failed(error)
         self._settle()

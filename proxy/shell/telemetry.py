@@ -13,9 +13,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from proxy.core.observed import Observed
+from proxy.shell.done import Done
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -71,24 +72,7 @@ _LINE = (
 _MS = {each: b"%.2f" % (each / 100) for each in range(1_000)}
 
 
-class Entry(Protocol):
-    """What the data path says of a finished exchange."""
-
-    request_id: bytes
-    method: bytes
-    path: bytes
-    status: int
-    decision: str
-    ended_at: float
-    duration_s: float
-    upstream_s: float
-    bytes_in: int
-    bytes_out: int
-    peer: str
-    error: str
-
-
-def _line(entry: Entry, ahead_s: float) -> bytes:
+def _line(entry: Done, ahead_s: float) -> bytes:
     """The line of a request.
 
     Args:
@@ -144,7 +128,7 @@ class Telemetry:
     def __init__(self, write: Callable[[str], Any] | None = None, *, log_requests: bool = True) -> None:
         self._write = write or _to_stdout
         self._log_requests = log_requests
-        self._entries: list[Entry] = []
+        self._entries: list[Done] = []
         self.requests: Counter[tuple[str, int]] = Counter()
         self.refreshes: Counter[tuple[str, str]] = Counter()
         self.refresh_s = Histogram()
@@ -156,7 +140,7 @@ class Telemetry:
         self.more: list[Callable[[], Iterable[Any]]] = []
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
 
-    def request(self, entry: Entry) -> None:
+    def request(self, entry: Done) -> None:
         """Take note of a finished exchange; it is counted and written with the others that wait."""
         entries = self._entries
         entries.append(entry)

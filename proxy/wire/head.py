@@ -23,7 +23,9 @@ from proxy.core.headers import (
     DROP,
     EXPECT,
     HOST,
+    IN_TARGET,
     LENGTH,
+    METHODS,
     PASS,
     SOURCE,
     UPGRADE,
@@ -48,9 +50,6 @@ from proxy.wire.target import legal_host, other_form
 from proxy.wire.varying import Varying
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) HTTP/([0-9])\.([0-9])")
-_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
-# What a target may hold: visible ASCII without "#" (a fragment is never sent, RFC 9110 §4.2.5).
-_IN_TARGET = bytes(c for c in range(0x21, 0x7F) if c != 0x23)
 _END = b"\r\n\r\n"
 
 
@@ -206,20 +205,10 @@ class RequestHeads:
         assert known.ready is not None
         head = known.__copy__()
         if line != known.ready.line:
-            parts = line.split(b" ")
-            if len(parts) != 3 or len(line) > self._plain_line:
+            plain = _plain(line)
+            if plain is None or len(line) > self._plain_line:
                 return None
-            method, target, protocol = parts
-            if (
-                protocol != b"HTTP/1.1"
-                or method not in _METHODS
-                or target[:1] != b"/"
-                or target.translate(None, _IN_TARGET)
-            ):
-                return None
-            head.method = method
-            head.target = target
-            head.path = target.partition(b"?")[0]
+            head.method, head.target, head.path = plain
         if varying and not self._vary(head, varying, len(data)):
             return None
         self._blocks.hits += 1
@@ -296,17 +285,9 @@ class RequestHeads:
     def _request_line(self, line: bytes, lines: list[bytes]) -> tuple[RequestHead, bytes]:
         if len(line) > self.limits.line_bytes:
             raise BadRequest(414, "The request target is too long.")
-        parts = line.split(b" ")
-        if len(parts) == 3:
-            method, target, protocol = parts
-            # The plain case, which is nearly all of them: known method, HTTP/1.1, origin form.
-            if (
-                protocol == b"HTTP/1.1"
-                and method in _METHODS
-                and target[:1] == b"/"
-                and not target.translate(None, _IN_TARGET)
-            ):
-                return RequestHead(method, target, target.partition(b"?")[0], 1, lines), b""
+        plain = _plain(line)
+        if plain is not None:
+            return RequestHead(*plain, 1, lines), b""
         match = _REQUEST_LINE.fullmatch(line)
         if match is None:
             raise BadRequest(400, "The request line is malformed.")
@@ -435,3 +416,14 @@ class RequestHeads:
         elif kind == CONNECTION:
             connection_options(field)
         return field
+
+
+def _plain(line: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """Method, target and path of a request line as nearly all are: usual method, HTTP/1.1, origin form."""
+    parts = line.split(b" ")
+    if len(parts) != 3 or parts[2] != b"HTTP/1.1":
+        return None
+    method, target, _ = parts
+    if method not in METHODS or target[:1] != b"/" or target.translate(None, IN_TARGET):
+        return None
+    return method, target, target.partition(b"?")[0]
