@@ -28,13 +28,15 @@ class Attackers:
 
     Attributes:
         kind: ``head``, ``body`` or ``answer``.
-        open: those that were not closed yet.
+        open: those that were not closed yet, and when each began.
         told: what those that were closed had been told, at most the first bytes.
+        longest_s: how long the one that lasted longest was there.
     """
 
     kind: str
-    open: list[socket.socket] = field(default_factory=list[socket.socket])
+    open: dict[socket.socket, float] = field(default_factory=dict[socket.socket, float])
     told: list[bytes] = field(default_factory=list[bytes])
+    longest_s: float = 0.0
 
     def begin(self, each: Contestant, count: int) -> None:
         for _ in range(count):
@@ -46,7 +48,7 @@ class Attackers:
             else:
                 sock.sendall(each.request("GET /100m"))
             sock.setblocking(False)
-            self.open.append(sock)
+            self.open[sock] = time.monotonic()
 
     def drip(self) -> None:
         """One drop from or for everybody; those that were closed leave."""
@@ -58,7 +60,7 @@ class Attackers:
                     sock.send(b"X" if self.kind == "body" else b"X-A: b\r\n")
             # What the kernel knows: an answer of which most was not read hides the end behind it.
             if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED:
-                self.open.remove(sock)
+                self.longest_s = max(self.longest_s, time.monotonic() - self.open.pop(sock))
                 said = b""
                 with contextlib.suppress(OSError):
                     said = sock.recv(64)

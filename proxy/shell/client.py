@@ -47,6 +47,8 @@ _FULL_HOUSE = (
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
 )
 _RESET = struct.pack("ii", 1, 0)
+_SETTLING = 0.2
+"""Of the time over which pace is measured: after that the queues on the way are as full as they will be."""
 
 _SORRY = "Something went wrong here. Tell the operator the request id."
 
@@ -146,21 +148,34 @@ class Client(asyncio.Protocol, ABC):
         return size
 
     def _watch_pace(self) -> None:
-        """Measure from now on how fast the client takes what waits for it."""
-        site = self.site
-        self._unsent, self._unsent_at = self._untaken(), site.now
-        self.deadline = site.now + site.timeouts.slow_s if site.limits.min_rate_bytes else self._patience()
+        """Measure soon, and from then on, how fast the client takes what waits for it.
 
-    def _patience(self) -> float:
-        return self.site.now + self.site.timeouts.body_idle_s
+        Not from now on: its kernel may still take in a few MiB, and that says nothing about
+        whether anybody reads them.
+        """
+        self._unsent = -1
+        self.deadline = self.site.now + self._pace_s() * _SETTLING
+
+    def _pace_s(self) -> float:
+        """Over how long its pace is measured."""
+        site = self.site
+        return site.timeouts.slow_s if site.limits.min_rate_bytes else site.timeouts.body_idle_s
+
+    def _until_taken(self) -> None:
+        """The last answer is written: wait for a rest of the request, and for the answer to be taken."""
+        self.deadline = 0.0
+        if self.transport.get_write_buffer_size():
+            self._watch_pace()
+        self.deadline = max(self.deadline, self.site.now + self.site.timeouts.linger_s)
 
     def _keeps_pace(self) -> bool:
         """Whether it took enough since the last look; if so, another look is due later."""
-        site = self.site
-        taken = self._unsent - self._untaken()
-        if taken < max(1.0, site.limits.min_rate_bytes * (site.now - self._unsent_at)):
+        site, untaken, first = self.site, self._untaken(), self._unsent < 0
+        enough = max(1.0, site.limits.min_rate_bytes * (site.now - self._unsent_at))
+        if not first and self._unsent - untaken < enough:
             return False
-        self._watch_pace()
+        self._unsent, self._unsent_at = untaken, site.now
+        self.deadline = site.now + self._pace_s() * (1.0 - _SETTLING if first else 1.0)
         return True
 
     # What is said about it
@@ -362,9 +377,7 @@ class Client(asyncio.Protocol, ABC):
     def _linger(self) -> None:
         self._phase = LINGER
         self._head = None
-        self.deadline = self.site.now + self.site.timeouts.linger_s
-        if self.transport.get_write_buffer_size():
-            self._watch_pace()
+        self._until_taken()
         self.valve.open(ANY)
         if self.transport.is_closing():
             return
@@ -374,9 +387,7 @@ class Client(asyncio.Protocol, ABC):
     def _close(self) -> None:
         self._phase = LINGER
         self._head = None
-        self.deadline = self.site.now + self.site.timeouts.linger_s
-        if self.transport.get_write_buffer_size():
-            self._watch_pace()
+        self._until_taken()
         self.transport.close()
 
     def _abort(self) -> None:

@@ -22,6 +22,12 @@ from proxy.wire.response import ResponseHeads
 BACKLOG = 4_096
 """Connections that the kernel completes while the loop is busy; the next ones try again after a second."""
 
+UNSENT_BYTES = 262_144
+"""Of an answer, in the kernel and not on the way yet. As many MiB as it likes to keep otherwise would be held
+for each client that does not read (3.2 MiB of 100 on loopback); on a line that is full, this is plenty."""
+
+_NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # not on every system
+
 LET_GO_S = 120.0
 """How long kept-alive connections are refused after somebody asked; longer than most pods take to end."""
 
@@ -123,6 +129,9 @@ class Server:
         made = Answerer if self.site.upstreams is None else Downstream
         for sock in sockets:
             sock.setblocking(False)
+            if sock.family != socket.AF_UNIX and _NOTSENT_LOWAT is not None:
+                # Inherited by every connection.
+                sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_BYTES)
             listener = await loop.create_server(
                 lambda: made(self.site),
                 sock=sock,
