@@ -156,11 +156,10 @@ async def stages(count: int) -> dict[str, float]:
                     "session",
                     1.0,
                     0.001,
+                    "192.0.2.1",
                     0.001,
                     0,
                     1024,
-                    "192.0.2.1",
-                    "",
                 )
             )
 

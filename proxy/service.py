@@ -279,9 +279,10 @@ class Service:
 
     @staticmethod
     def _auth_door(parts: Parts) -> AuthDoor:
-        names = wiring.identity_headers(parts.settings).all_names
-        engine = Engine(parts.settings.forward_auth.engine)
-        return AuthDoor(engine, parts.front.admit, names, lambda host: parts.origins.of(host).url)
+        settings = parts.settings
+        names = wiring.identity_headers(settings).all_names
+        engine, longest = Engine(settings.forward_auth.engine), settings.limits.max_head_bytes
+        return AuthDoor(engine, parts.front, names, lambda host: parts.origins.of(host).url, longest)
 
     @property
     def settings(self) -> Settings:

@@ -26,6 +26,7 @@ from proxy.core.session_policy import Served, SessionPolicy
 from proxy.core.timing import RefreshPolicy
 from proxy.errors import ConfigError, Problem
 from proxy.shell.aftercare import IdentityRules
+from proxy.shell.auth_door import AuthDoor
 from proxy.shell.limits import Limits, Timeouts
 from proxy.shell.op_client import OPConfig
 from proxy.shell.pool import Pool, Upstreams
@@ -239,10 +240,10 @@ def public_serving(
     return Serving(door, policy, limits, timeouts_of(settings), upstreams, trusted)
 
 
-def asked_serving(settings: Settings, door: Door, limits: Limits) -> Serving:
+def asked_serving(settings: Settings, door: AuthDoor, limits: Limits) -> Serving:
     """How the listener for forward auth serves: it only answers, and believes no peer."""
     policy = header_policy(settings, engine=Engine(settings.forward_auth.engine))
-    return Serving(door, policy, limits, timeouts_of(settings))
+    return Serving(door, policy, limits, timeouts_of(settings), engine=door)
 
 
 def upstreams_of(settings: Settings, policy: HeaderPolicy) -> Upstreams | None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -26,10 +26,6 @@ from proxy.core.headers import IN_TARGET, METHODS
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,64}\])(?::[0-9]{1,5})?")
 _CODES = {302: 401, 303: 401}
-_KNOWN = 1_024
-"""Answers that are remembered; each holds one person's header lines."""
-_LONGEST = 4_096
-"""Bytes of cookies in one of them: anybody may send 60 KiB to a public path, another each time."""
 
 
 class Engine(enum.StrEnum):
@@ -61,10 +57,9 @@ def source_names(engine: Engine) -> frozenset[bytes]:
     return frozenset((_SOCKET, *_SOURCES.get(engine, ()))) - {b"host"}
 
 
-class Shared(Protocol):
-    """What questions with the same lines, but for those that vary, have in common; see `wire/head.py`."""
-
-    asked: Asked | None
+def target_name(engine: Engine) -> bytes:
+    """The field in which it says the original target; none for Envoy, which sends the request itself."""
+    return _SOURCES[engine][1] if engine in _SOURCES else b""
 
 
 class Question(Protocol):
@@ -84,8 +79,6 @@ class Question(Protocol):
     def request_id(self) -> bytes: ...
     @property
     def sources(self) -> Sequence[bytes]: ...
-    @property
-    def ready(self) -> Shared | None: ...
     def get(self, name: bytes, /) -> bytes | None: ...
 
 
@@ -109,30 +102,9 @@ class Original(Struct, eq=False):
     request_id: bytes
     upgrade_websocket: bool
 
-    if TYPE_CHECKING:
-
-        def __copy__(self) -> Original: ...  # the struct's own
-
     def get(self, name: bytes) -> bytes | None:
         """A field's value, by lower-case name."""
         return self.question.get(name)
-
-
-class Asked:
-    """An original request that was plain, as far as it will be the same in the next question with such lines.
-
-    Attributes:
-        original: it, with another target.
-        name: beginning of the only source line that differs: it says the target.
-        others: the lines in front of that.
-    """
-
-    __slots__ = ("name", "original", "others")
-
-    def __init__(self, original: Original, name: bytes, others: Sequence[bytes]) -> None:
-        self.original = original
-        self.name = name
-        self.others = others
 
 
 class Questions:
@@ -151,27 +123,6 @@ class Questions:
         Args:
             question: read by a policy that knows `source_names`.
         """
-        ready, lines = question.ready, question.sources
-        asked = ready.asked if ready is not None else None
-        if asked is None or not lines:
-            return self._read(question)
-        line = lines[-1]
-        target = line[len(asked.name) :].strip(b" \t")
-        if (
-            not line.startswith(asked.name)
-            or lines[:-1] != asked.others
-            or target[:1] != b"/"
-            or target.translate(None, IN_TARGET)
-        ):
-            return self._read(question)
-        original = asked.original.__copy__()
-        original.question = question
-        original.target = target
-        original.path = target.partition(b"?")[0]
-        original.request_id = question.request_id
-        return original
-
-    def _read(self, question: Question) -> Original | None:
         method = target = host = None
         socket = False
         in_method, in_target, in_host = self._names or (b"", b"", b"")
@@ -205,12 +156,7 @@ class Questions:
         if method is None or (method not in METHODS and not _METHOD.fullmatch(method)):
             return None
         path, socket = target.partition(b"?")[0], socket or method == b"CONNECT"
-        found = Original(question, method, target, path, host, question.cookie, question.request_id, socket)
-        ready, lines = question.ready, question.sources
-        if ready is not None and in_target and lines[-1].partition(b":")[0].lower() == in_target:
-            name = lines[-1].partition(b":")[0] + b":"
-            ready.asked = Asked(found, name, lines[:-1])
-        return found
+        return Original(question, method, target, path, host, question.cookie, question.request_id, socket)
 
 
 class Answers:
@@ -224,26 +170,13 @@ class Answers:
     def __init__(self, engine: Engine, names: Sequence[str]) -> None:
         self._engine = engine
         self._names = [name.encode("ascii") for name in names]
-        self._known: dict[tuple[bytes, bytes, str], Answer] = {}
 
     def passed(self, forward: Forward, cookie_line: bytes) -> Answer:
-        """2xx: the request may go on. The same answer as before where nothing differs; do not change it.
+        """2xx: the request may go on.
 
         Args:
             cookie_line: for the app, without ours; b"" if nothing is left.
         """
-        if forward.set_cookie or len(cookie_line) > _LONGEST:
-            return self._made(forward, cookie_line)
-        what = (forward.identity, cookie_line, forward.decision)
-        answer = self._known.get(what)
-        if answer is None:
-            answer = self._made(forward, cookie_line)
-            if len(self._known) >= _KNOWN:
-                self._known.clear()
-            self._known[what] = answer
-        return answer
-
-    def _made(self, forward: Forward, cookie_line: bytes) -> Answer:
         ready = self._fields(forward.identity)
         if cookie_line:
             ready += cookie_line + b"\r\n"

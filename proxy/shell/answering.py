@@ -52,19 +52,6 @@ def answer_bytes(
     return head + answer.body if with_body and answer.body else head
 
 
-def pass_bytes(answer: Answer, request_id: bytes, date: bytes) -> bytes:
-    """What an engine is told that may let a request through; the connection goes on.
-
-    Args:
-        answer: a 200 whose lines are ready, without a body.
-    """
-    return b"HTTP/1.1 200 OK\r\n%bDate: %b\r\nX-Request-Id: %b\r\nContent-Length: 0\r\n\r\n" % (
-        answer.ready,
-        date,
-        request_id,
-    )
-
-
 def error_answer(error: ProxyError, request_id: bytes, head: RequestHead | None, *, decision: str) -> Answer:
     """What a client gets for an error: a small page for people, problem JSON for programs.
 

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
-from proxy.core.forward_auth import Answers, Original, Questions
+from proxy.core.forward_auth import Answers, Original, Questions, target_name
 from proxy.core.forward_auth import Engine as Engine
 from proxy.core.gate import Answer, Forward, Pages, Verdict
 from proxy.core.problem import problem
-from proxy.wire.head import RequestHead
+from proxy.wire.head import RequestHead, RequestHeads
+from proxy.wire.memo import LONGEST
+from proxy.wire.passes import Pass, Passes
 
 log = logging.getLogger("nightporter")
 
-Ask = Callable[[Original, object], Verdict | Awaitable[Verdict]]
+
+class Front(Protocol):
+    """The front door; see `door.py`."""
+
+    def admit(self, head: Original, peer: object, /) -> Verdict | Awaitable[Verdict]: ...
+    def warm(self, path: bytes, cookie: bytes, host: bytes, /) -> Forward | None: ...
 
 
 class AuthDoor:
@@ -21,19 +29,55 @@ class AuthDoor:
 
     Args:
         engine: who asks.
-        ask: the front door's `admit`.
+        front: decides.
         names: every header that we may set for the app.
         home: public origin for a Host.
+        head_bytes: the longest question that is read.
+
+    Attributes:
+        standing: the pass to a question, if it is known (`wire/passes.py`).
     """
 
     def __init__(
-        self, engine: Engine, ask: Ask, names: tuple[str, ...], home: Callable[[bytes], str]
+        self,
+        engine: Engine,
+        front: Front,
+        names: tuple[str, ...],
+        home: Callable[[bytes], str],
+        head_bytes: int = LONGEST,
     ) -> None:
         self._home = home
         self._engine = engine
-        self._ask = ask
+        self._front = front
         self._questions = Questions(engine)
         self._answers = Answers(engine, names)
+        self._passes = Passes(target_name(engine), front.warm, head_bytes)
+        self.standing = self._passes.standing
+
+    def keep(self, data: bytes, heads: RequestHeads) -> None:
+        """Know a question again that has just been let through, if it is as most of the engine's are.
+
+        Args:
+            data: all that was read.
+            heads: read it.
+        """
+        passes = self._passes
+        if passes.resting or not self._kept(data, heads):
+            passes.missed()
+
+    def _kept(self, data: bytes, heads: RequestHeads) -> bool:
+        head = heads.known(data)
+        if head is None or head.has_body or not head.keep_alive:
+            return False
+        asked = self._questions.original(head)
+        if asked is None or asked.upgrade_websocket:
+            return False
+        forward = self._front.warm(asked.path, asked.cookie, asked.host)
+        if forward is None:
+            return False
+        lines = self._answers.passed(forward, head.cookie_line).ready
+        given = Pass(asked.cookie, forward, b"HTTP/1.1 200 OK\r\n%bContent-Length: 0\r\nDate: " % lines)
+        return self._passes.keep(data, head.method, asked.target, asked.host, given)
 
     def admit(self, head: RequestHead, peer: object) -> Verdict | Awaitable[Verdict]:
         """The answer to the engine's question; never a request passed on."""
@@ -45,7 +89,7 @@ class AuthDoor:
             )
             return self._refusal(head, "The engine did not say plainly which request it asks about.")
         head.path = asked.path  # for the log; the engine's own path says nothing
-        verdict = self._ask(asked, peer)
+        verdict = self._front.admit(asked, peer)
         if isinstance(verdict, Forward):
             return self._answers.passed(verdict, head.cookie_line)
         if isinstance(verdict, (Answer, Pages)):

@@ -212,10 +212,10 @@ class Client(asyncio.Protocol, ABC):
                 relay.verdict.decision,
                 now,
                 now - self._started,
+                self.peer.address,
                 relay.upstream_s,
                 relay.bytes_in,
                 relay.bytes_out,
-                self.peer.address,
                 error,
             )
         )
@@ -235,7 +235,7 @@ class Client(asyncio.Protocol, ABC):
             request_id, method, path = head.request_id, head.method, head.path
         now, peer = monotonic(), self.peer.address
         took_s = now - self._started
-        on_done(Done(request_id, method, path, status, decision, now, took_s, 0.0, 0, sent, peer, error))
+        on_done(Done(request_id, method, path, status, decision, now, took_s, peer, 0.0, 0, sent, error))
 
     # What `Downstream` adds: requests.
 
@@ -276,14 +276,14 @@ class Client(asyncio.Protocol, ABC):
         keep_alive = head is not None and head.version == 0
         with_body = head is None or head.method != b"HEAD"
         try:
-            data = answer_bytes(answer, request_id, site.date(), close, keep_alive, with_body)
+            data = answer_bytes(answer, request_id, site.date, close, keep_alive, with_body)
         except ValueError:
             log.exception("an answer cannot be written", extra={"request_id": request_id.decode("latin-1")})
             error = "ValueError"
             answer = error_answer(
                 ProxyError("Something went wrong here."), request_id, head, decision="error"
             )
-            data = answer_bytes(answer, request_id, site.date(), close, keep_alive, with_body)
+            data = answer_bytes(answer, request_id, site.date, close, keep_alive, with_body)
         self.transport.write(data)
         sent = len(answer.body) if with_body else 0
         self._report_own(answer.status, error, answer.decision, sent, request_id)

@@ -26,11 +26,11 @@ class Done(Struct, eq=False, gc=False):
     decision: str
     ended_at: float
     duration_s: float
-    upstream_s: float
-    bytes_in: int
-    bytes_out: int
     peer: str
-    error: str
+    upstream_s: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    error: str = ""
 
 
 class Counters:

@@ -101,26 +101,36 @@ class FrontDoor:
 
     def admit(self, head: Head, peer: object) -> Verdict | Awaitable[Verdict]:
         """The verdict on a request; an awaitable one where store or OP must be asked first."""
+        warm = self.warm(head.path, head.cookie, head.host)
+        return self._cold(head) if warm is None or head.upgrade_websocket else warm
+
+    def warm(self, path: bytes, cookie: bytes, host: bytes) -> Forward | None:
+        """The verdict on a request that is no WebSocket's, where it is at hand.
+
+        Returns:
+            None = something has to be decided, asked or written down: that is for `admit`.
+        """
+        session = self._by_line.get(cookie)
+        if session is None or session.origin is not (self._only or self._origins.of(host)):
+            return None
+        now = self._monotonic()
+        if now >= session.good_until or now >= self._coherence.until or path.startswith(self._prefix):
+            return None
+        return session.forward
+
+    def _cold(self, head: Head) -> Verdict | Awaitable[Verdict]:
         path = head.path
         if path.startswith(self._prefix):
             if head.target == self._auth and head.method == b"GET":
                 return self._yes_or_no(head)
             if path.startswith(self._pages) or path == self._prefix:
                 return PAGES
-        session = self._by_line.get(head.cookie)
-        if session is not None and session.origin is (self._only or self._origins.of(head.host)):
-            now = self._monotonic()
-            if now < session.good_until and now < self._coherence.until and not head.upgrade_websocket:
-                return session.forward
-            if self._sessions.believed(session):
-                return self._with_session(head, self._routes.of(path), session)
-        return self._cold(head)
-
-    def _cold(self, head: Head) -> Verdict | Awaitable[Verdict]:
-        route = self._routes.of(head.path)
+        route, origin = self._routes.of(path), self._origins.of(head.host)
         if route is Route.PAGES:
             return PAGES
-        origin = self._origins.of(head.host)
+        session = self._by_line.get(head.cookie)
+        if session is not None and session.origin is origin and self._sessions.believed(session):
+            return self._with_session(head, route, session)
         if head.cookie.find(origin.names.session) < 0:
             return self._without_session(head, route, "no_session")
         return self._open(head, route, origin)

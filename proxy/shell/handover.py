@@ -175,10 +175,10 @@ class _Page:
                         "page",
                         now := monotonic(),
                         now - self._started,
+                        self._peer,
                         0.0,
                         self._received,
                         self._sent,
-                        self._peer,
                         error,
                     )
                 )
@@ -186,7 +186,7 @@ class _Page:
     def _fields(self, fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         present = {name.lower() for name, _ in fields}
         if b"date" not in present:
-            fields.append((b"date", self._site.date()))
+            fields.append((b"date", self._site.date))
         if b"x-request-id" not in present:
             fields.append((b"x-request-id", self._head.request_id))
         return fields

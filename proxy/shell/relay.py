@@ -83,7 +83,7 @@ class Relay(Upload, eq=False):
             chunked=self._chunked,
             close=not self.client_keeps,
             keep_alive=version == 0,
-            date=b"" if head.dated else down.site.date(),
+            date=b"" if head.dated else down.site.date,
         )
         if head.events:
             self._events = True

@@ -126,7 +126,7 @@ class Server:
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Accept connections on sockets that are bound; they may be shared with other workers."""
         loop = asyncio.get_running_loop()
-        made = Answerer if self.site.upstreams is None else Downstream
+        made = Downstream if self.site.engine is None else Answerer
         for sock in sockets:
             sock.setblocking(False)
             if sock.family != socket.AF_UNIX and _NOTSENT_LOWAT is not None:
@@ -153,7 +153,7 @@ class Server:
             now: monotonic seconds.
         """
         site = self.site
-        site.now = now
+        site.tick(now)
         for connection in [c for c in site.connections if c.deadline <= now]:
             try:
                 connection.expire()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from msgspec import Struct, field
@@ -12,7 +12,8 @@ from proxy.core.headers import HeaderPolicy, Trusted
 from proxy.shell.limits import Limits, Timeouts
 from proxy.shell.peer import Peer
 from proxy.shell.pool import Upstreams
-from proxy.wire.head import RequestHead
+from proxy.wire.head import RequestHead, RequestHeads
+from proxy.wire.passes import Pass
 
 
 class Door(Protocol):
@@ -20,6 +21,16 @@ class Door(Protocol):
 
     def admit(self, head: RequestHead, peer: Peer, /) -> Verdict | Awaitable[Verdict]:
         """The verdict on a request. Whatever it raises, the request is not forwarded."""
+        ...
+
+
+class EngineDoor(Door, Protocol):
+    """A door for an engine, which asks nearly the same again and again; see `auth_door.py`."""
+
+    standing: Callable[[bytes], tuple[bytes, bytes, Pass] | None]
+
+    def keep(self, data: bytes, heads: RequestHeads, /) -> None:
+        """Know a question again that was just answered."""
         ...
 
 
@@ -33,6 +44,7 @@ class Serving(Struct, frozen=True):
         timeouts: how long is waited for whom.
         upstreams: where to forward to; None = this listener only answers.
         trusted: peers whose `X-Forwarded-*` are believed; nobody by default.
+        engine: the door as an engine's; None = no engine asks here.
     """
 
     door: Door
@@ -41,3 +53,4 @@ class Serving(Struct, frozen=True):
     timeouts: Timeouts = field(default_factory=Timeouts)
     upstreams: Upstreams | None = None
     trusted: Trusted = field(default_factory=Trusted)
+    engine: EngineDoor | None = None

@@ -6,10 +6,11 @@ timer, and setting a deadline costs an addition.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from proxy.shell.done import Counters, Done
@@ -28,6 +29,17 @@ SWEEP_S = 1.0
 """How often the coarse clock moves, and so how old it may be."""
 
 
+_LOW = tuple(b"%02x" % low for low in range(256))
+
+
+def _ids(process: bytes) -> Iterator[bytes]:
+    """Request ids: something random of the process, and a count."""
+    for high in itertools.count():
+        begin = b"%b%06x" % (process, high)
+        for low in _LOW:
+            yield begin + low
+
+
 class Site:
     """See the module's docstring.
 
@@ -35,20 +47,23 @@ class Site:
         serving: the configuration.
         pages: our own pages; None = there are none here.
         on_done: called once per exchange; must not raise and must not block.
+
+    Attributes:
+        new_id: makes a request id; a generator's own method, 0.2 µs less than a function of ours.
+        now, date: on the coarse clock; `Date` as HTTP writes it (RFC 9110 §6.6.1).
     """
 
     __slots__ = (
-        "_date",
-        "_date_at",
-        "_id_prefix",
-        "_ids",
         "_trust",
         "_trusted",
         "admit",
         "connections",
         "counters",
+        "date",
         "draining",
+        "engine",
         "limits",
+        "new_id",
         "now",
         "on_done",
         "on_idle",
@@ -74,15 +89,13 @@ class Site:
         self._serve(serving)
         self.draining = False
         self.on_idle: Callable[[], None] | None = None
-        self.now = time.monotonic()
-        self._id_prefix = secrets.token_hex(5).encode("ascii")
-        self._ids = 0
-        self._date = b""
-        self._date_at = 0
+        self.new_id = _ids(secrets.token_hex(5).encode("ascii")).__next__
+        self.tick(time.monotonic())
 
     def _serve(self, serving: Serving) -> None:
         limits, policy = serving.limits, serving.policy
         self.admit = serving.door.admit
+        self.engine = serving.engine
         self.policy = policy
         self.limits = limits
         self.timeouts = serving.timeouts
@@ -100,10 +113,14 @@ class Site:
         for connection in self.connections:
             connection.reconfigured()
 
-    def new_id(self) -> bytes:
-        """A request id: the process's random prefix and a counter."""
-        self._ids += 1
-        return b"%b%08x" % (self._id_prefix, self._ids)
+    def tick(self, now: float) -> None:
+        """Move the coarse clock, once a second.
+
+        Args:
+            now: monotonic seconds.
+        """
+        self.now = now
+        self.date = http_date(time.time())
 
     def trusts(self, address: str) -> bool:
         """Whether this peer's word about the client is believed."""
@@ -113,14 +130,6 @@ class Site:
                 self._trust.clear()
             known = self._trust[address] = address in self._trusted
         return known
-
-    def date(self) -> bytes:
-        """The `Date` of this second (RFC 9110 §6.6.1)."""
-        now = int(time.time())
-        if now != self._date_at:
-            self._date = http_date(now)
-            self._date_at = now
-        return self._date
 
     def forget(self, connection: Client) -> None:
         """A client's connection is gone or handed over."""

@@ -15,6 +15,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import IO, Any
 
+import msgspec
+from msgspec import Struct, field
+
 from proxy.core.observed import Observed
 from proxy.shell.done import Done
 
@@ -63,41 +66,51 @@ def set_up_logging(level: str, stream: IO[str] | None = None) -> None:
 
 LINES_AT_ONCE = 128
 
-_LINE = (
-    b'{"time": %.3f, "event": "request", "id": "%b", "method": "%b", "path": "%b", "status": %d, '
-    b'"decision": "%b", "ms": %b, "upstream_ms": %b, "in": %d, "out": %d, "peer": "%b"}\n'
-)
 
-# A float costs 0.22 µs to write; most requests take less than ten milliseconds, and those are looked up.
-_MS = {each: b"%.2f" % (each / 100) for each in range(1_000)}
+class _Line(Struct, omit_defaults=True, gc=False):
+    """The line of a request; written with the others that wait, in C: half of what formatting each costs."""
+
+    time: float
+    event: str
+    id: str
+    method: str
+    path: str
+    status: int
+    decision: str
+    ms: float
+    upstream_ms: float
+    in_: int = field(name="in")
+    out: int
+    peer: str
+    error: str = ""
 
 
-def _line(entry: Done, ahead_s: float) -> bytes:
+_encoder = msgspec.json.Encoder()
+
+
+def _line(entry: Done, ahead_s: float) -> _Line:
     """The line of a request.
 
     Args:
         ahead_s: of the wall clock, to the monotonic one.
     """
-    # Put together by hand, in bytes: this runs per request. Path and method were found to be
-    # visible ASCII by the parser; quotes and backslashes are escaped here.
-    path = entry.path
-    if path.find(b'"') >= 0 or path.find(b"\\") >= 0:
-        path = path.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
-    took_s, upstream_s = entry.duration_s, entry.upstream_s
-    line = _LINE % (
-        entry.ended_at + ahead_s,
-        entry.request_id,
-        entry.method,
-        path,
+    # The parser found all three to be visible ASCII. Cut to what is worth reading: milliseconds of the day,
+    # hundredths of a millisecond.
+    return _Line(
+        int((entry.ended_at + ahead_s) * 1e3) / 1e3,
+        "request",
+        entry.request_id.decode("latin-1"),
+        entry.method.decode("latin-1"),
+        entry.path.decode("latin-1"),
         entry.status,
-        entry.decision.encode(),
-        _MS.get(int(took_s * 1e5 + 0.5)) or b"%.2f" % (took_s * 1e3),
-        _MS.get(int(upstream_s * 1e5 + 0.5)) or b"%.2f" % (upstream_s * 1e3),
+        entry.decision,
+        int(entry.duration_s * 1e5 + 0.5) / 100,
+        int(entry.upstream_s * 1e5 + 0.5) / 100,
         entry.bytes_in,
         entry.bytes_out,
-        entry.peer.encode(),
+        entry.peer,
+        entry.error,
     )
-    return b'%b, "error": "%b"}\n' % (line[:-2], entry.error.encode()) if entry.error else line
 
 
 class Histogram:
@@ -156,12 +169,11 @@ class Telemetry:
         entries, self._entries = self._entries, []
         if not entries:
             return
-        count = self.requests
-        for entry in entries:
-            count[entry.decision, entry.status // 100] += 1
+        for (decision, status), count in Counter([(each.decision, each.status) for each in entries]).items():
+            self.requests[decision, status // 100] += count
         if self._log_requests:
             ahead_s = time.time() - time.monotonic()
-            self._write(b"".join([_line(entry, ahead_s) for entry in entries]).decode("latin-1"))
+            self._write(_encoder.encode_lines([_line(each, ahead_s) for each in entries]).decode())
 
     def refresh(self, outcome: str, code: str, took_s: float) -> None:
         """Count a renewal's end."""

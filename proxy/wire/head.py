@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from proxy.core.forward_auth import Asked
 from proxy.core.headers import (
     CLAIM,
     CODING,
@@ -59,15 +58,13 @@ class Ready:
     Attributes:
         line: the request line that the block came with at first.
         lines: those that an app is sent of it, ready to be sent again (`rewrite.py`); None = not yet.
-        asked: what `core/forward_auth.py` made of an engine's lines.
     """
 
-    __slots__ = ("asked", "line", "lines")
+    __slots__ = ("line", "lines")
 
     def __init__(self, line: bytes) -> None:
         self.line = line
         self.lines: bytes | None = None
-        self.asked: Asked | None = None
 
 
 class RequestHead(Struct, eq=False):

@@ -49,29 +49,33 @@ class Memo(Generic[T]):
 
     def keep(self, block: bytes, made: T) -> bool:
         """Remember what was made of a block that was looked for and not found; whether it is."""
-        if self._resting:
-            self._resting -= 1
-            if not self._resting:
-                self.look = self._known.get
+        if len(block) > LONGEST or not self.missed():
             return False
-        if len(block) > LONGEST:
-            return False
-        self._misses += 1
-        if self._misses >= _TRIAL:
-            pays = self.hits >= self._misses
-            self.hits = self._misses = 0
-            if not pays:
-                self._resting = _REST
-                self._known.clear()
-                self._size = 0
-                self.look = _nothing
-                return False
         self._size += 3 * len(block) + _ENTRY_BYTES
         if self._size > self._limit:
             self._known.clear()
             self._size = 3 * len(block) + _ENTRY_BYTES
         self._known[block] = made
         return True
+
+    def missed(self) -> bool:
+        """Count a look in vain; whether it pays to keep anything."""
+        if self._resting:
+            self._resting -= 1
+            if not self._resting:
+                self.look = self._known.get
+            return False
+        self._misses += 1
+        if self._misses < _TRIAL:
+            return True
+        pays = self.hits >= self._misses
+        self.hits = self._misses = 0
+        if not pays:
+            self._resting = _REST
+            self._known.clear()
+            self._size = 0
+            self.look = _nothing
+        return pays
 
 
 def _nothing(_: bytes) -> None:

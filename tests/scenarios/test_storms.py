@@ -110,7 +110,7 @@ def test_i10_no_secret_reaches_the_logs(house: House) -> None:
     house.replica.operations("/metrics")
     assert house.replica.stop() == 0
     text = house.replica.log.read_text()
-    assert '"event": "request"' in text
+    assert '"event":"request"' in text
     issued = {key for request in house.op.requests for key in request.form.values() if len(key) > 16}
     issued -= {house.op.client_id, house.url + "/oauth2/callback", "authorization_code"}
     for secret in (house.op.client_secret, "canary-in-a-query", *ada.jar.values(), token, "state=", *issued):

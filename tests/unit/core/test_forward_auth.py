@@ -150,15 +150,6 @@ def test_an_answer_that_sets_a_cookie_is_nobody_elses() -> None:
     assert b"np=1" not in answers.passed(Forward(identity=moved.identity), b"").ready
 
 
-def test_remembered_answers_take_no_more_room_than_ordinary_cookies_do() -> None:
-    answers = Answers(Engine.NGINX, NAMES)
-    for number in range(64):
-        cookie = b"Cookie: x=%060000d" % number
-        assert answers.passed(Forward(), cookie).ready.endswith(cookie + b"\r\n")
-    known = answers._known  # pyright: ignore[reportPrivateUsage]
-    assert sum(len(line) + len(answer.ready) for (_, line, _), answer in known.items()) < 100_000
-
-
 @pytest.mark.parametrize("engine", list(Engine))
 def test_a_pass_names_every_header_and_the_cookies_without_ours(engine: Engine) -> None:
     answers = Answers(engine, NAMES)
