@@ -35,6 +35,7 @@ from proxy.shell.pool import Upstreams
 from proxy.shell.server import Server
 from proxy.shell.serving import Door, Serving
 from proxy.shell.telemetry import set_up_logging
+from proxy.shell.turns import Turns
 from proxy.shell.watch import Watch
 
 if TYPE_CHECKING:
@@ -310,6 +311,8 @@ class Service:
             loop.create_task(self._announcer.run()),
             loop.create_task(self.parts.streams.run(lambda: self.parts.keeper)),
         ]
+        if self._auth is not None:
+            self._running.append(loop.create_task(Turns().run()))
         gc.collect()
         gc.freeze()  # what is here now stays: no later collection walks it again
         self._ready = True
