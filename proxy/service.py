@@ -311,8 +311,10 @@ class Service:
             loop.create_task(self._announcer.run()),
             loop.create_task(self.parts.streams.run(lambda: self.parts.keeper)),
         ]
-        if self._auth is not None:
-            self._running.append(loop.create_task(Turns().run()))
+        auth = self._auth
+        if auth is not None:
+            turns = Turns(lambda: auth.site.engine.found if auth.site.engine is not None else 0)
+            self._running.append(loop.create_task(turns.run()))
         gc.collect()
         gc.freeze()  # what is here now stays: no later collection walks it again
         self._ready = True

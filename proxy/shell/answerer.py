@@ -32,14 +32,14 @@ class Answerer(Downstream):
         began = monotonic()
         known = engine.standing(data)
         if known is None:
+            engine.begin()
             super().data_received(data)
-            if self._phase == IDLE:
-                engine.keep(data, site.request_heads)
+            engine.keep(data)
             return
         method, path, given = known
         request_id = site.new_id()
         self.transport.write(given.ready + site.date + _ID + request_id + _END)
         self.deadline = site.now + site.timeouts.idle_s
         if site.on_done is not None:
-            now, word, peer = monotonic(), given.forward.decision, self.peer.address
+            now, word, peer = monotonic(), given.decision, self.peer.address
             site.on_done(Done(request_id, method, path, 200, word, now, now - began, peer))

@@ -10,7 +10,7 @@ from proxy.core.forward_auth import Answers, Original, Questions, target_name
 from proxy.core.forward_auth import Engine as Engine
 from proxy.core.gate import Answer, Forward, Pages, Verdict
 from proxy.core.problem import problem
-from proxy.wire.head import RequestHead, RequestHeads
+from proxy.wire.head import RequestHead
 from proxy.wire.memo import LONGEST
 from proxy.wire.passes import Pass, Passes
 
@@ -53,30 +53,39 @@ class AuthDoor:
         self._answers = Answers(engine, names)
         self._passes = Passes(target_name(engine), front.warm, head_bytes)
         self.standing = self._passes.standing
+        self._passed: tuple[RequestHead, Original, Forward] | None = None
 
-    def keep(self, data: bytes, heads: RequestHeads) -> None:
-        """Know a question again that has just been let through, if it is as most of the engine's are.
+    @property
+    def found(self) -> int:
+        """How many questions were known by their bytes; see `Passes`."""
+        return self._passes.found
+
+    def begin(self) -> None:
+        """Something is read next that is not known."""
+        self._passed = None
+
+    def keep(self, data: bytes) -> None:
+        """Know it again if it was a question that was let through, and is as most of the engine's are.
 
         Args:
-            data: all that was read.
-            heads: read it.
+            data: all that was read since `begin`, from an engine that was owed nothing.
         """
-        passes = self._passes
-        if passes.resting or not self._kept(data, heads):
-            passes.missed()
+        passed, self._passed = self._passed, None
+        if (
+            passed is None
+            or self._front.warm(passed[1].path, passed[1].cookie, passed[1].host) is not passed[2]
+        ):
+            return  # it would not be found standing
+        if self._passes.resting or not self._kept(data, *passed):
+            self._passes.missed()
 
-    def _kept(self, data: bytes, heads: RequestHeads) -> bool:
-        head = heads.known(data)
-        if head is None or head.has_body or not head.keep_alive:
-            return False
-        asked = self._questions.original(head)
-        if asked is None or asked.upgrade_websocket:
-            return False
-        forward = self._front.warm(asked.path, asked.cookie, asked.host)
-        if forward is None:
+    def _kept(self, data: bytes, head: RequestHead, asked: Original, forward: Forward) -> bool:
+        # Only a head that came before has anything in common with others.
+        if head.ready is None or head.has_body or not head.keep_alive or asked.upgrade_websocket:
             return False
         lines = self._answers.passed(forward, head.cookie_line).ready
-        given = Pass(asked.cookie, forward, b"HTTP/1.1 200 OK\r\n%bContent-Length: 0\r\nDate: " % lines)
+        ready = b"HTTP/1.1 200 OK\r\n%bContent-Length: 0\r\nDate: " % lines
+        given = Pass(asked.cookie, forward.identity, forward.decision, ready)
         return self._passes.keep(data, head.method, asked.target, asked.host, given)
 
     def admit(self, head: RequestHead, peer: object) -> Verdict | Awaitable[Verdict]:
@@ -91,6 +100,7 @@ class AuthDoor:
         head.path = asked.path  # for the log; the engine's own path says nothing
         verdict = self._front.admit(asked, peer)
         if isinstance(verdict, Forward):
+            self._passed = (head, asked, verdict)
             return self._answers.passed(verdict, head.cookie_line)
         if isinstance(verdict, (Answer, Pages)):
             return self._worded(head, asked, verdict)

@@ -175,7 +175,7 @@ class Client(asyncio.Protocol, ABC):
         if not first and self._unsent - untaken < enough:
             return False
         self._unsent, self._unsent_at = untaken, site.now
-        self.deadline = site.now + self._pace_s() * (1.0 - _SETTLING if first else 1.0)
+        self.deadline = site.now + self._pace_s()
         return True
 
     # What is said about it

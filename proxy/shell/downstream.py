@@ -303,11 +303,11 @@ class Downstream(Client):
         """The exchange is over; the next request may come."""
         self._head = None
         self._phase = IDLE
+        if self.full:  # answers pile up unread: no more before they are taken, and their pace is watched
+            return
         timeouts = self.site.timeouts
         idle_s = timeouts.drain_idle_s if self.site.draining else timeouts.idle_s
         self.deadline = self.site.now + idle_s
-        if self.full:  # answers pile up unread: no more before they are taken
-            return
         reader = self.reader
         if reader.feeding or reader.partial is None:
             reader.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -130,8 +131,8 @@ class Server:
         for sock in sockets:
             sock.setblocking(False)
             if sock.family != socket.AF_UNIX and _NOTSENT_LOWAT is not None:
-                # Inherited by every connection.
-                sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_BYTES)
+                with contextlib.suppress(OSError):  # a sandbox that has no such thing
+                    sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_BYTES)  # and what it accepts
             listener = await loop.create_server(
                 lambda: made(self.site),
                 sock=sock,
@@ -140,6 +141,7 @@ class Server:
                 ssl_handshake_timeout=self.site.timeouts.head_s if self._tls is not None else None,
             )
             self._listeners.append(listener)
+        self.site.tick(self._clock())
         self._sweeper = loop.call_later(SWEEP_S, self._tick)
 
     def _tick(self) -> None:

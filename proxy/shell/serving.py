@@ -12,7 +12,7 @@ from proxy.core.headers import HeaderPolicy, Trusted
 from proxy.shell.limits import Limits, Timeouts
 from proxy.shell.peer import Peer
 from proxy.shell.pool import Upstreams
-from proxy.wire.head import RequestHead, RequestHeads
+from proxy.wire.head import RequestHead
 from proxy.wire.passes import Pass
 
 
@@ -29,8 +29,17 @@ class EngineDoor(Door, Protocol):
 
     standing: Callable[[bytes], tuple[bytes, bytes, Pass] | None]
 
-    def keep(self, data: bytes, heads: RequestHeads, /) -> None:
-        """Know a question again that was just answered."""
+    @property
+    def found(self) -> int:
+        """How many questions were known."""
+        ...
+
+    def begin(self) -> None:
+        """Something is read next that is not known."""
+        ...
+
+    def keep(self, data: bytes, /) -> None:
+        """Know it again if it was a question that was let through."""
         ...
 
 

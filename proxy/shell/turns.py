@@ -10,16 +10,16 @@ While there are few it would only make people wait for others on the core (docs/
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-import time
 from collections.abc import Callable
 
 log = logging.getLogger("nightporter")
 
-BUSY = 0.1
-"""Of a core that we use: some 8,000 questions a second."""
-CALM = 0.05
+BUSY_HZ = 5_000
+"""Questions a second that are known by their bytes; a tenth of a core."""
+CALM_HZ = 2_500
 EVERY_S = 0.5
 
 
@@ -27,42 +27,44 @@ class Turns:
     """See the module's docstring.
 
     Args:
-        used_s: CPU seconds of this process so far.
-        policy: reads how the system schedules us.
+        asked: how many questions were answered so far.
+        policy: reads how the system schedules us; OSError where that is not told.
         schedule: has it schedule us so; OSError where that is forbidden.
     """
 
     def __init__(
         self,
-        used_s: Callable[[], float] = time.process_time,
+        asked: Callable[[], int],
         policy: Callable[[], int] = lambda: os.sched_getscheduler(0),
         schedule: Callable[[int], None] = lambda policy: os.sched_setscheduler(0, policy, os.sched_param(0)),
     ) -> None:
-        self._used_s = used_s
+        self._asked = asked
         self._schedule = schedule
-        self._before_s = used_s()
+        self._before = asked()
         self._patient = False
-        # Linux only; and an operator who has chosen otherwise knows why.
-        self._ours = hasattr(os, "SCHED_BATCH") and policy() == os.SCHED_OTHER
+        self._ours = False
+        try:
+            # Linux only; and an operator who has chosen otherwise knows why.
+            if hasattr(os, "SCHED_BATCH") and policy() == os.SCHED_OTHER:
+                schedule(os.SCHED_OTHER)  # a sandbox that forbids it does so now, not in the first busy hour
+                self._ours = True
+        except OSError as error:
+            log.info("scheduling_unchanged", extra={"error": error.strerror})
 
     def look(self, passed_s: float) -> None:
-        """Be patient or not from now on, by what the last seconds took.
+        """Be patient or not from now on, by what was asked lately.
 
         Args:
             passed_s: since the last look.
         """
-        used_s = self._used_s()
-        share, self._before_s = (used_s - self._before_s) / passed_s, used_s
-        patient = share > (CALM if self._patient else BUSY)
+        asked = self._asked()
+        rate_hz, self._before = (asked - self._before) / passed_s, asked
+        patient = rate_hz > (CALM_HZ if self._patient else BUSY_HZ)
         if patient == self._patient or not self._ours:
             return
-        try:
+        with contextlib.suppress(OSError):
             self._schedule(os.SCHED_BATCH if patient else os.SCHED_OTHER)
-        except OSError as error:  # a sandbox that forbids it
-            log.info("scheduling_unchanged", extra={"error": error.strerror})
-            self._ours = False
-            return
-        self._patient = patient
+            self._patient = patient
 
     async def run(self) -> None:
         """Look twice a second until cancelled."""

@@ -35,17 +35,20 @@ class Block(Struct, eq=False, gc=False):
     host: bytes
 
 
-class Pass(Struct, eq=False):
+class Pass(Struct, eq=False, gc=False):
     """What was answered to somebody.
 
     Attributes:
         cookie: every value that the client sent.
-        forward: the verdict that was put into words.
+        identity: the lines that were told of them; a verdict that still stands has the very same. Not the
+            verdict itself: through that, a session that is over would be kept in memory.
+        decision: one word for the log.
         ready: the answer, as far as the value of its `Date`.
     """
 
     cookie: bytes
-    forward: Forward
+    identity: bytes
+    decision: str
     ready: bytes
 
 
@@ -74,12 +77,22 @@ class Passes:
         self._blocks: Memo[Block] = Memo()
         self._passes: dict[bytes, Pass] = {}
         self._size, self._limit = 0, max_bytes
-        self.missed = self._blocks.missed
 
     @property
     def resting(self) -> bool:
         """Whether nothing is kept at the moment; see `Memo`."""
         return self._blocks.resting
+
+    @property
+    def found(self) -> int:
+        """How many questions were known; it only grows, but for a new start now and then."""
+        return self._blocks.hits
+
+    def missed(self) -> None:
+        """A question that passed is none that can be known; where most are not, rest for a while."""
+        if not self._blocks.missed():
+            self._passes.clear()
+            self._size = 0
 
     def standing(self, data: bytes) -> tuple[bytes, bytes, Pass] | None:
         """The pass to a question, if it is known and what it says still holds.
@@ -98,7 +111,8 @@ class Passes:
         path = target.partition(b"?")[0]
         if len(data) > self._longest or rest[-4:] != _END:
             return None
-        if self._warm(path, given.cookie, block.host) is not given.forward:
+        verdict = self._warm(path, given.cookie, block.host)
+        if verdict is None or verdict.identity is not given.identity:
             return None
         self._blocks.hits += 1
         return block.method, path, given
@@ -118,10 +132,19 @@ class Passes:
         last = given.cookie + data[source:targets] + target + _END
         if at < 0 or source < 0 or data[cookies:] != last or len(data) > self._longest:
             return False
+        if data.find(_END) != len(data) - len(_END) or data[0] == 13:
+            return False  # more than one question
         self._cookie_mark, self._target_mark = data[at:cookies], data[source:targets]
-        self._size += 2 * len(given.cookie) + len(given.ready) + _ENTRY_BYTES
+        if self._blocks.look(data[:at]) is None and not self._blocks.keep(data[:at], Block(method, host)):
+            return False
+        before = self._passes.pop(given.cookie, None)
+        self._size += _weight(given) - (_weight(before) if before is not None else 0)
         if self._size > self._limit:
             self._passes.clear()
-            self._size = 0
+            self._size = _weight(given)
         self._passes[given.cookie] = given
-        return self._blocks.keep(data[:at], Block(method, host))
+        return True
+
+
+def _weight(given: Pass) -> int:
+    return 2 * len(given.cookie) + len(given.ready) + _ENTRY_BYTES

@@ -68,11 +68,6 @@ class RequestReader(MessageReader):
                 return
         super().feed(data)
 
-    def hold(self) -> None:
-        """As if a head had just been handed over: its sink got it otherwise (`RequestHeads.known`)."""
-        self._skipped = self._line_checked = False
-        self.held = True
-
     @property
     def between(self) -> bool:
         """Whether no byte of a next message has come."""

@@ -12,6 +12,7 @@ import pytest
 
 from proxy.core.gate import Answer, Forward
 from proxy.errors import StoreUnavailable
+from proxy.shell.client import IDLE
 from proxy.shell.limits import Limits, Timeouts
 from tests.integration.datapath.house import HOST, LONG_S, House, Wire, field, get, house, ok, run
 
@@ -382,6 +383,29 @@ def test_what_the_clients_kernel_takes_in_is_not_taken_for_progress() -> None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
             os.read(sock.fileno(), 65_536)
             await h.until(lambda: at_pause - connection._untaken() > 50_000)
+            h.later(3)
+            h.later(14)
+            await h.until(lambda: not h.server.site.connections)
+            assert h.server.counters.timeouts == {"slow_client": 1}
+
+    run(body)
+
+
+def test_an_answer_that_is_over_but_not_taken_is_watched_too() -> None:
+    async def body() -> None:
+        async with house() as h:
+            client = await h.client(receive_buffer=4_096)
+            client.transport.pause_reading()
+            client.send(get())
+            app = await h.app()
+            connection = next(iter(h.server.site.connections))
+            while True:  # one whole answer after the other, until the queues on the way are full
+                await app.head()
+                app.send(ok(b"x" * 60_000))
+                await h.until(lambda: connection._phase == IDLE)
+                if connection.full:
+                    break
+                client.send(get())
             h.later(3)
             h.later(14)
             await h.until(lambda: not h.server.site.connections)

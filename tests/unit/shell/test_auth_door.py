@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,15 +63,16 @@ class House:
     def ask(self, data: bytes) -> bytes | None:
         """The answer's lines by the bytes alone; if there are none, the question is learned."""
         known = self.door.standing(data)
-        if known is None:
-            self.heads.read(data[:-4])  # as `Downstream` does
-            self.door.keep(data, self.heads)
+        if known is None:  # as `Answerer` does
+            self.door.begin()
+            self.door.admit(self.heads.read(data[:-4]), None)
+            self.door.keep(data)
         return known[2].ready if known is not None else None
 
 
 def taught() -> House:
     house = House()
-    for cookie in (ADA, BOB):
+    for cookie in (ADA, ADA, BOB, BOB):  # what came once may never come again
         house.ask(QUESTION % (cookie, b"/first"))
     assert house.ask(FIRST)
     return house
@@ -96,6 +99,48 @@ def test_a_verdict_that_does_not_stand_any_more_is_asked_for_again() -> None:
     assert house.ask(FIRST) is None
     assert house.ask(FIRST) is None
     assert house.ask(QUESTION % (BOB, b"/x"))
+
+
+def test_a_session_that_is_over_is_not_kept_in_memory() -> None:
+    class Session:
+        """What a verdict leads to."""
+
+        def watch(self, close: Callable[[], None]) -> Callable[[], None]:
+            return close
+
+    house, session = taught(), Session()
+    seen = weakref.ref(session)
+    house.front.sessions[ADA] = Forward(b"X-Forwarded-User: ada\r\n", "session", watch=session.watch)
+    for _ in range(3):
+        house.ask(FIRST)
+    del session, house.front.sessions[ADA]
+    assert seen() is None
+
+
+def test_two_questions_in_one_read_are_not_known_as_one() -> None:
+    house = taught()
+    house.door.begin()
+    for _ in range(2):
+        house.door.admit(house.heads.read(FIRST[:-4]), None)
+    house.door.keep(FIRST + FIRST)
+    assert house.door.standing(FIRST + FIRST) is None
+    assert house.door.standing(FIRST)
+
+
+def test_what_was_let_through_before_is_not_taken_for_this() -> None:
+    house, other = taught(), FIRST.replace(b"Accept: text/html", b"Accept: x\r\nSec-WebSocket-Key: y")
+    house.door.admit(house.heads.read(FIRST[:-4]), None)
+    house.door.begin()
+    house.door.keep(other)
+    assert house.door.standing(other) is None
+
+
+def test_questions_that_are_refused_do_not_turn_it_off_for_others() -> None:
+    house = taught()
+    for number in range(3_000):
+        house.ask(QUESTION % (b"anonymous=%d" % number, b"/first"))
+        if number % 3 == 0:
+            assert house.ask(FIRST), number
 
 
 def test_our_own_pages_are_the_doors() -> None:
@@ -152,7 +197,9 @@ def _same(house: House, data: bytes) -> None:
         method, path, given = known
         found = _read(house, data)
         assert found is not None, data
-        assert found[:4] == (method, path, given.cookie, given.forward), data
+        assert found[:3] == (method, path, given.cookie), data
+        assert isinstance(found[3], Forward)
+        assert (found[3].identity, found[3].decision) == (given.identity, given.decision), data
         line = found[4] if found[4] else b"Cookie:"
         assert isinstance(line, bytes)
         assert b"\r\n%b\r\n" % line in given.ready, data
@@ -179,7 +226,7 @@ def test_what_was_learned_from_odd_questions_is_known_only_where_it_reads_the_sa
         house, odd = House(), FIRST[:at] + piece + FIRST[at:]
         if odd.find(b"\r\n\r\n") != len(odd) - 4:
             continue
-        for data in (odd, odd):
+        for data in (odd, odd, odd):
             try:
                 house.ask(data)
             except ProxyError:
@@ -193,7 +240,7 @@ def test_lines_behind_the_target_are_part_of_what_was_judged() -> None:
     for last in fields:
         house = House()
         others = [each for each in fields if each != last]
-        for _ in range(3):
+        for _ in range(4):
             house.ask(b"\r\n".join([line, *others, last]) + b"\r\n\r\n")
         assert house.heads.known(b"\r\n".join([line, *others, last]) + b"\r\n\r\n")
         _same(house, b"\r\n".join([line, *others]) + b"\r\n\r\n")
@@ -203,7 +250,7 @@ def test_lines_behind_the_target_are_part_of_what_was_judged() -> None:
 def test_a_question_longer_than_a_head_may_be_is_not_known() -> None:
     short = House(limits=HeadLimits(head_bytes=1_024))
     for house, longest in ((short, 1_024), (taught(), LONGEST)):
-        for _ in range(2):
+        for _ in range(3):
             house.ask(FIRST)
         fitting = b"/" + b"x" * (longest - len(QUESTION % (ADA, b"/")))
         assert len(QUESTION % (ADA, fitting)) == longest
@@ -239,4 +286,17 @@ def test_what_is_remembered_is_bounded() -> None:
         passes._blocks.hits += 1  # most others are known
         house.ask(QUESTION % (cookie, b"/"))
     assert 100 < len(passes._passes) < 4_000
+    assert len(passes._blocks) == 1
     assert sum(2 * len(each.cookie) + len(each.ready) for each in passes._passes.values()) < 4 << 20
+
+
+def test_a_pass_that_is_made_anew_takes_the_place_of_its_predecessor() -> None:
+    house = taught()
+    size = house.door._passes._size
+    for number in range(1_000):
+        house.front.sessions[ADA] = Forward(b"X-Forwarded-User: %06d\r\n" % number, "session")
+        for _ in range(2):
+            house.ask(FIRST)
+    assert house.door._passes._size < size + 100
+    assert len(house.door._passes._passes) == 2
+    assert house.ask(QUESTION % (BOB, b"/"))
