@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 NODE_OP := tests/op/node
 SBOM := build/nightporter.cdx.json
 OPS := build/ops
+BENCH_ENV := build/bench-python
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -55,8 +56,19 @@ docs: $(VENV)/.runtime
 	$(BIN)/python -m proxy.importing.page docs/from-oauth2-proxy.md
 	$(BIN)/python -m proxy.guide docs/providers
 
-bench: bench-tools $(VENV)/.test
+bench: bench-tools $(VENV)/.test $(BENCH_ENV)/.installed
 	$(BIN)/python -m bench.run $(if $(QUICK),--quick) $(ARGS)
+
+# What is measured runs on the distribution's Python where there is one, as in the image: it is built with profiles,
+# which not every build of CPython is.
+BENCH_PYTHON = $(shell /usr/bin/python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' \
+	2>/dev/null && echo /usr/bin/python3 || echo $(PYTHON))
+
+$(BENCH_ENV)/.installed: requirements/runtime.txt | bench-tools
+	rm -rf $(@D)
+	$(BENCH_PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
 
 pressure: $(VENV)/.test
 	$(BIN)/python -m bench.pressure $(ARGS)

@@ -78,7 +78,7 @@ def described() -> str:
         if line.startswith("model name"):
             model = line.partition(":")[2].strip()
             break
-    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
+    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}"
 
 
 def program(*names: str) -> str:

@@ -28,6 +28,7 @@ from bench.figures import Figures
 from bench.machine import LOAD_CORE, Missing, described
 from bench.measures import memory
 from bench.peers import PEERS
+from bench.peers.nightporter import PYTHON
 from bench.plan import Round
 from bench.stage import Stage, stage
 
@@ -83,8 +84,10 @@ def heading(seconds: float) -> str:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
+    version = subprocess.run([PYTHON, "--version"], capture_output=True, text=True, check=True)
     return (
-        f"{when}, {described()}, commit {commit.stdout.strip() or 'unknown'}, {seconds / 60:.0f} minutes; "
+        f"{when}, {described()}, Nightporter on {version.stdout.strip()} ({os.path.realpath(PYTHON)}), "
+        f"commit {commit.stdout.strip() or 'unknown'}, {seconds / 60:.0f} minutes; "
         f"medians of interleaved turns; load of the machine at the end {os.getloadavg()[0]:.1f}\n"
     )
 

@@ -21,7 +21,7 @@ from bench.contestant import Contestant
 from bench.figures import Figures
 from bench.machine import LOAD_CORE, described, resident_mib
 from bench.measures import bodies, requests
-from bench.peers.nightporter import sidecar
+from bench.peers.nightporter import PYTHON, sidecar
 from bench.report import Report
 from bench.stage import Stage, stage
 from bench.variant import BACKLOGS, VARIANTS
@@ -31,7 +31,7 @@ _SHIPPED = "as shipped"
 
 def start(made: Stage, variant: str) -> Contestant:
     """The product, varied."""
-    each = sidecar(made, store="memory:", serve=[sys.executable, "-m", "bench.variant", variant])
+    each = sidecar(made, store="memory:", serve=[PYTHON, "-m", "bench.variant", variant])
     each.sign_in()
     return each
 

@@ -117,14 +117,22 @@ def test_a_session_that_is_over_is_not_kept_in_memory() -> None:
     assert seen() is None
 
 
-def test_two_questions_in_one_read_are_not_known_as_one() -> None:
+@pytest.mark.parametrize("other", [FIRST, FIRST.replace(b"Cookie: " + ADA, b"X: y")])
+def test_two_questions_in_one_read_are_not_known_as_one(other: bytes) -> None:
     house = taught()
     house.door.begin()
-    for _ in range(2):
-        house.door.admit(house.heads.read(FIRST[:-4]), None)
-    house.door.keep(FIRST + FIRST)
-    assert house.door.standing(FIRST + FIRST) is None
+    for data in (other, FIRST):
+        house.door.admit(house.heads.read(data[:-4]), None)
+    house.door.keep(other + FIRST)
+    assert house.door.standing(other + FIRST) is None
     assert house.door.standing(FIRST)
+
+
+def test_who_has_to_be_told_that_the_connection_goes_on_is_told() -> None:
+    house = House()
+    old = FIRST.replace(b"HTTP/1.1\r\n", b"HTTP/1.0\r\nConnection: keep-alive\r\n")
+    for _ in range(4):
+        assert house.ask(old) is None
 
 
 def test_what_was_let_through_before_is_not_taken_for_this() -> None:
