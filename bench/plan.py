@@ -25,12 +25,16 @@ class Round:
     direct: bool = False
 
 
+def _latency(times: int) -> Round:
+    # Many short turns: where the machine itself stands still for tens of milliseconds now and then, a median
+    # of three long turns is one of such moments, and of fifteen short ones it is not.
+    return Round("latency", lambda each: latency.turn(each, 0.6), times, direct=True)
+
+
 def _requests(head: str, seconds: int, times: int) -> Round:
     return Round(f"requests, {head} head", lambda each: requests.turn(each, head, seconds), times)
 
 
-# Many short turns for latency: where the machine itself stands still for tens of milliseconds now and then, a
-# median of three long turns is one of such moments, and of fifteen short ones it is not.
 def full(people: int) -> list[Round]:
     """Everything; what changes a contestant's memory comes in an order that all share."""
     return [
@@ -38,7 +42,7 @@ def full(people: int) -> list[Round]:
         Round("1 MiB bodies", lambda each: bodies.small(each, 2), 3),
         Round("100 MiB bodies", bodies.large, 3),
         Round("WebSocket echoes", lambda each: websocket.turn(each, 1.5), 5),
-        Round("latency", lambda each: latency.turn(each, 0.6), 15, direct=True),
+        _latency(15),
         Round("idle connections", lambda each: idle.turn(each, 2_000), 1),
         Round("sessions", lambda each: memory.seen(each, people), 1),
         Round("starts", start.turn, 3),
@@ -52,7 +56,7 @@ def quick() -> list[Round]:
         Round("1 MiB bodies", lambda each: bodies.small(each, 1), 2),
         Round("100 MiB bodies", bodies.large, 2),
         Round("WebSocket echoes", lambda each: websocket.turn(each, 1.0), 5),
-        Round("latency", lambda each: latency.turn(each, 0.6), 9, direct=True),
+        _latency(9),
         Round("idle connections", lambda each: idle.turn(each, 1_000), 1),
         Round("sessions", lambda each: memory.seen(each, 100), 1),
         Round("starts", start.turn, 2),

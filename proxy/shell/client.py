@@ -163,10 +163,10 @@ class Client(asyncio.Protocol, ABC):
 
     def _until_taken(self) -> None:
         """The last answer is written: wait for a rest of the request, and for the answer to be taken."""
-        self.deadline = 0.0
+        rest = self.deadline = self.site.now + self.site.timeouts.linger_s
         if self.transport.get_write_buffer_size():
             self._watch_pace()
-        self.deadline = max(self.deadline, self.site.now + self.site.timeouts.linger_s)
+            self.deadline = max(self.deadline, rest)
 
     def _keeps_pace(self) -> bool:
         """Whether it took enough since the last look; if so, another look is due later."""

@@ -94,8 +94,8 @@ def _line(entry: Done, ahead_s: float) -> _Line:
     Args:
         ahead_s: of the wall clock, to the monotonic one.
     """
-    # The parser found all three to be visible ASCII. Cut to what is worth reading: milliseconds of the day,
-    # hundredths of a millisecond.
+    # The parser found all three to be visible ASCII. Times are cut to what is worth reading: milliseconds
+    # of the clock, hundredths of one of a duration.
     return _Line(
         int((entry.ended_at + ahead_s) * 1e3) / 1e3,
         "request",

@@ -12,7 +12,7 @@ import pytest
 
 from proxy.core.gate import Answer, Forward
 from proxy.errors import StoreUnavailable
-from proxy.shell.client import IDLE
+from proxy.shell.client import IDLE, Client
 from proxy.shell.limits import Limits, Timeouts
 from tests.integration.datapath.house import HOST, LONG_S, House, Wire, field, get, house, ok, run
 
@@ -345,16 +345,21 @@ def test_an_upload_that_stops_is_a_408_and_aborts_the_app() -> None:
     run(body)
 
 
+async def unread(h: House, size: int, receive_buffer: int = 0) -> tuple[Wire, Wire, Client]:
+    """A client that reads nothing of an answer that the app has sent whole; its connection as we have it."""
+    client = await h.client(receive_buffer=receive_buffer)
+    client.transport.pause_reading()
+    client.send(get())
+    app = await h.app()
+    await app.head()
+    app.send(ok(b"x" * size))
+    return client, app, next(iter(h.server.site.connections))
+
+
 def test_a_client_that_takes_nothing_is_cut() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client(receive_buffer=4_096)
-            client.transport.pause_reading()
-            client.send(get())
-            app = await h.app()
-            await app.head()
-            app.send(ok(b"x" * (8 << 20)))
-            connection = next(iter(h.server.site.connections))
+            _, app, connection = await unread(h, 8 << 20, 4_096)
             await h.until(lambda: connection.transport.get_write_buffer_size() > 65_536)
             h.later(3)  # what its kernel took in until now does not count
             assert h.server.site.connections
@@ -369,13 +374,7 @@ def test_a_client_that_takes_nothing_is_cut() -> None:
 def test_what_the_clients_kernel_takes_in_is_not_taken_for_progress() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.transport.pause_reading()
-            client.send(get())
-            app = await h.app()
-            await app.head()
-            app.send(ok(b"x" * (24 << 20)))
-            connection = next(iter(h.server.site.connections))
+            client, _, connection = await unread(h, 24 << 20)
             await h.until(lambda: connection.full)
             at_pause = connection._untaken()
             sock = client.transport.get_extra_info("socket")
@@ -417,13 +416,7 @@ def test_an_answer_that_is_over_but_not_taken_is_watched_too() -> None:
 def test_who_does_not_read_holds_little_of_a_large_answer() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client(receive_buffer=4_096)
-            client.transport.pause_reading()
-            client.send(get())
-            app = await h.app()
-            await app.head()
-            app.send(ok(b"x" * (24 << 20)))
-            connection = next(iter(h.server.site.connections))
+            _, _, connection = await unread(h, 24 << 20, 4_096)
             held: list[int] = []
 
             def settled() -> bool:
@@ -522,13 +515,7 @@ def test_a_client_that_takes_a_little_is_cut_and_one_that_takes_enough_is_not() 
     async def body() -> None:
         async with house() as h:
             size = 24 << 20
-            client = await h.client(receive_buffer=65_536)
-            client.transport.pause_reading()
-            client.send(get())
-            app = await h.app()
-            await app.head()
-            app.send(ok(b"x" * size))
-            connection = next(iter(h.server.site.connections))
+            client, app, connection = await unread(h, size, 65_536)
             await h.until(lambda: connection.transport.get_write_buffer_size() > 65_536)
             sock = client.transport.get_extra_info("socket")
             taken = 0
