@@ -95,7 +95,9 @@ class Downstream(Client):
         relay, tunnel, phase = self._relay, self._tunnel, self._phase
         self._phase = GONE
         if self._task is not None:
-            self._task.cancel()  # only our own waiting: the door shields what must live on
+            # Only our own waiting: the door shields what must live on. In the next turn, because
+            # a task that has not begun would drop unawaited what it was to wait for.
+            asyncio.get_running_loop().call_soon(self._task.cancel)
             self._task = None
         if tunnel is not None:
             self._tunnel = None
