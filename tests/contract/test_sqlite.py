@@ -38,7 +38,7 @@ class OpenedUp(SqliteStore):
         return await self.on_thread(lambda db: db.execute(statement, values).fetchall())
 
     async def on_thread(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
-        return await self._run(work, reads=True)
+        return await self._thread.run(work, reads=True)
 
     @asynccontextmanager
     async def stalled(self) -> AsyncGenerator[None]:
@@ -214,7 +214,7 @@ def test_a_call_that_fails_in_a_batch_fails_alone(file: File) -> None:
                 db.execute("DELETE FROM session")
                 raise ZeroDivisionError
 
-            await self._run(work)
+            await self._thread.run(work)
 
     async def body() -> None:
         store = Broken(file.path, file.clock)
