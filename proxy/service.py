@@ -1,4 +1,4 @@
-"""A running process: its listeners, reloads of its configuration, and the orderly end."""
+"""A running process: its listeners, and the orderly end."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 from proxy import wiring
 from proxy.app import Parts, join, open_base, pages
 from proxy.config import Loaded, Settings
-from proxy.config.changes import NEEDS_RESTART, changed, kept
 from proxy.config.grammar import Address
-from proxy.config.keys import key_file
 from proxy.core.timing import backoff_s
 from proxy.errors import ConfigError, ProxyError, StoreUnavailable
+from proxy.reloads import Reloads, warn
 from proxy.shell import open_files
 from proxy.shell.admin_door import AdminDoor, names_this_machine
 from proxy.shell.announcer import Announcer
@@ -36,7 +35,6 @@ from proxy.shell.server import Server
 from proxy.shell.serving import Door, Serving
 from proxy.shell.telemetry import set_up_logging
 from proxy.shell.turns import Turns
-from proxy.shell.watch import Watch
 
 if TYPE_CHECKING:
     from proxy.workers import Share
@@ -70,7 +68,7 @@ def serve(read: Callable[[], Loaded]) -> int:
     """
     loaded = read()
     set_up_logging(loaded.settings.log_level)
-    _warn(loaded)
+    warn(loaded)
     if loaded.settings.workers > 1:
         from proxy.workers import Supervisor  # one process needs none
 
@@ -90,11 +88,6 @@ def _run(loaded: Loaded, read: Callable[[], Loaded], share: Share | None) -> int
     except ProxyError as error:
         log.error("cannot_start", extra={"detail": error.detail or error.message})
         return 1
-
-
-def _warn(loaded: Loaded) -> None:
-    for warning in loaded.warnings:
-        log.warning("configuration", extra={"detail": warning})
 
 
 async def _serve(loaded: Loaded, read: Callable[[], Loaded], share: Share | None) -> int:
@@ -126,57 +119,6 @@ def _end_with(supervisor_fd: int, stop: asyncio.Event) -> None:
         stop.set()
 
     loop.add_reader(supervisor_fd, gone)
-
-
-class Reloads:
-    """Takes over what changed in the configuration, as far as a running process can.
-
-    A configuration that cannot be used changes nothing: it is logged, problem by problem.
-
-    Args:
-        service: to be told.
-        loaded: the configuration that it runs with.
-        read: reads it again.
-    """
-
-    def __init__(self, service: Service, loaded: Loaded, read: Callable[[], Loaded]) -> None:
-        self._service = service
-        self._read = read
-        self.watch = Watch(_files(loaded), self._again)
-
-    async def _again(self) -> None:
-        service = self._service
-        before = service.settings
-        event = service.parts.base.telemetry.event
-        try:
-            loaded = self._read()
-            keys = changed(before, loaded.settings)
-            await service.reconfigure(kept(before, loaded.settings))
-        except ConfigError as error:
-            for problem in error.problems:
-                log.error("configuration_refused", extra={"detail": str(problem)})
-            event("configuration_refused", problems=len(error.problems))
-            return
-        except Exception:
-            log.exception("configuration_refused")
-            event("configuration_refused", problems=1)
-            return
-        self.watch.files = _files(loaded)
-        set_up_logging(loaded.settings.log_level)
-        _warn(loaded)
-        restart = [key for key in keys if key in NEEDS_RESTART]
-        if restart:
-            log.warning("restart_needed", extra={"settings": restart})
-        event("configuration_reloaded", settings=[key for key in keys if key not in NEEDS_RESTART])
-
-
-def _files(loaded: Loaded) -> tuple[str, ...]:
-    settings = loaded.settings
-    files = [*loaded.files, settings.ca_file, settings.tls.cert_file, settings.tls.key_file]
-    files += [settings.upstream_tls.ca_file, settings.upstream_tls.cert_file, settings.upstream_tls.key_file]
-    if not settings.cookie_keys and settings.sqlite_path:
-        files.append(key_file(settings))
-    return tuple(path for path in files if path)
 
 
 class Service:
