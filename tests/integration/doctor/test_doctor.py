@@ -579,7 +579,7 @@ def test_aggressive_finds_what_becomes_of_a_used_token(
     async def pause(seconds: float) -> None:
         op.advance(seconds)
 
-    monkeypatch.setattr("proxy.doctor.login.pause", pause)
+    monkeypatch.setattr("proxy.doctor.refreshes.pause", pause)
     op.rotation = rotation
     settings = settings_for(op, refresh=Refresh(reuse=reuse))
     report = run(op, settings, login=True, aggressive=True, wait_s=90)
