@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,15 +20,9 @@ from proxy.demo.visitor import NAVIGATION, PROGRAM, Visitor
 from tests.chart.manifests import Manifest, manifests, minimal, one, ours, pod_specs
 from tests.op.scripted import ScriptedOP
 from tests.ports import free_port
+from tests.waiting import until
 
 LIMIT_S = 60.0
-
-
-def until(check: Callable[[], bool]) -> None:
-    end = time.monotonic() + LIMIT_S
-    while not check():
-        assert time.monotonic() < end, "it never happened"
-        threading.Event().wait(0.05)
 
 
 class _App(BaseHTTPRequestHandler):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +13,7 @@ from proxy.demo.visitor import NAVIGATION, Reply, Visitor
 from tests.image.engine import Engine
 from tests.op.scripted import ScriptedOP
 from tests.ports import free_port
+from tests.waiting import until
 
 HARDENED = (
     *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
@@ -23,14 +23,6 @@ HARDENED = (
 
 COOKIE_KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"
 LIMIT_S = 60.0
-
-
-def until(check: Callable[[], bool], what: str) -> None:
-    """Wait for something that only asking shows."""
-    end = time.monotonic() + LIMIT_S
-    while not check():
-        assert time.monotonic() < end, f"it never happened: {what}"
-        threading.Event().wait(0.05)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -91,7 +83,7 @@ class Container:
         options = [part for pair in variables.items() for part in ("--env", "=".join(pair))]
         options += [part for host, path in (mounts or {}).items() for part in ("--volume", f"{host}:{path}")]
         self.id = engine.run("run", "--detach", "--network", "host", *HARDENED, *options, image)
-        until(lambda: self.probe("/readyz") == 200, "ready")
+        until(lambda: self.probe("/readyz") == 200, what="ready")
 
     def probe(self, path: str) -> int:
         """The status of a path of the operations port; 0 = it does not answer."""

@@ -111,7 +111,7 @@ def test_somebody_signs_in_and_outlives_a_killed_replica(
         except OSError:
             return False
 
-    until(up, f"provider and first replica answer\n{composed.log(OP)}{composed.log(FIRST)}")
+    until(up, what=f"provider and first replica answer\n{composed.log(OP)}{composed.log(FIRST)}")
     reply = visitor.get(url, NAVIGATION)
     for _ in range(10):
         if reply.redirect:

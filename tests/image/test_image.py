@@ -154,7 +154,7 @@ def test_sigterm_lets_a_request_and_a_refresh_in_flight_land(
         visitor.get(f"{container.url}/page", PROGRAM)  # the one that finds the token due starts it
         return gate.reached.is_set()
 
-    until(refreshing, "a refresh")
+    until(refreshing, what="a refresh")
     answers: list[int] = []
     slow = threading.Thread(
         target=lambda: answers.append(visitor.get(f"{container.url}/slow", PROGRAM).status)
@@ -163,7 +163,7 @@ def test_sigterm_lets_a_request_and_a_refresh_in_flight_land(
     assert app.reached.wait(60)
 
     container.terminate()
-    until(lambda: container.probe("/readyz") == 503, "unready while it drains")
+    until(lambda: container.probe("/readyz") == 503, what="unready while it drains")
     assert container.probe("/livez") == 200
     app.go_on.set()
     slow.join(60)

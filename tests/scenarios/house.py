@@ -47,9 +47,8 @@ import secrets
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,21 +57,13 @@ from tests.ports import free_port
 from tests.scenarios.app import EchoApp
 from tests.scenarios.browser import Browser, Reply, burst, together
 from tests.scenarios.clocked import write_ahead
+from tests.waiting import until
 
 __all__ = ["Browser", "House", "Replica", "Reply", "burst", "free_port", "together", "until"]
 
 ROOT = Path(__file__).parents[2]
 
 SCOPES = "openid profile email offline_access"
-
-
-def until(check: Callable[[], object], limit_s: float = 60.0) -> None:
-    """Wait for an event that only asking shows; fails after `limit_s`."""
-    end = time.monotonic() + limit_s
-    wait = threading.Event()
-    while not check():
-        assert time.monotonic() < end, "it never happened"
-        wait.wait(0.02)
 
 
 class Replica:
