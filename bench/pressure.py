@@ -111,7 +111,7 @@ def idle(each: Product, count: int, report: Report) -> None:
     report.line(
         "  a request beside them, p95", f"{busy:.1f} ms (alone {calm:.1f})", busy <= max(PROBE_MS, 2 * calm)
     )
-    there = each.metric("nightporter_connections")
+    there = each.metric(r'nightporter_connections{listener="public"}')
     report.line("  of them still connected", f"{there:,.0f}", there >= count)
     for sock in kept[:: max(1, count // 100)]:
         sock.sendall(each.request("GET /again"))
@@ -122,7 +122,7 @@ def idle(each: Product, count: int, report: Report) -> None:
 
 def slow(each: Product, kind: str, count: int, report: Report) -> None:
     """Attackers of one kind: when the last of them is closed, and what others feel meanwhile."""
-    counted = rf'nightporter_timeouts_total{{waited_for="{COUNTED_AS[kind]}"}}'
+    counted = rf'nightporter_timeouts_total{{listener="public",waited_for="{COUNTED_AS[kind]}"}}'
     before = each.metric(counted)
     attackers = Attackers(kind)
     began = time.monotonic()

@@ -171,11 +171,7 @@ class Service:
         telemetry.observed = lambda: {
             name: provider.observed for name, provider in self.parts.providers.items()
         }
-        telemetry.more.append(lambda: families(self._front))
-        telemetry.gauges["nightporter_connections"] = (
-            "Open connections from clients.",
-            lambda: self._front.connections,
-        )
+        telemetry.more.append(lambda: families(self._front, self._auth))
         store, clock = parts.base.store, parts.base.clock
         telemetry.gauges["nightporter_store_up"] = (
             "1 while the session store answers.",

@@ -2,38 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from proxy.shell.server import Server
 
 
-def families(server: Server) -> Iterator[Any]:
-    """What the limits and time-outs of one listener did, and its connections now."""
+def families(public: Server, engines: Server | None) -> Iterator[Any]:
+    """What the limits and time-outs did, and the connections now.
+
+    Args:
+        public: where browsers come in.
+        engines: where forward auth is asked for; None = nowhere.
+    """
+    yield from _of_clients({"public": public, **({"forward_auth": engines} if engines is not None else {})})
+    yield from _of_apps(public)
+
+
+def _of_clients(listeners: Mapping[str, Server]) -> Iterator[Any]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-    counters = server.counters
+    connections = GaugeMetricFamily(
+        "nightporter_connections", "Open connections from clients.", labels=["listener"]
+    )
     taken = CounterMetricFamily(
         "nightporter_connections_taken",
         "Connections from clients, by what became of them.",
-        labels=["result"],
+        labels=["listener", "result"],
     )
-    taken.add_metric(["accepted"], counters.accepted)
-    taken.add_metric(["refused"], counters.refused)
-    yield taken
     rejected = CounterMetricFamily(
-        "nightporter_requests_rejected", "Requests that were not plainly legal, by status.", labels=["status"]
+        "nightporter_requests_rejected",
+        "Requests that were not plainly legal, by status.",
+        labels=["listener", "status"],
     )
-    for status, count in counters.rejected.items():
-        rejected.add_metric([str(status)], count)
-    yield rejected
     timeouts = CounterMetricFamily(
-        "nightporter_timeouts", "Deadlines that ran out, by what was waited for.", labels=["waited_for"]
+        "nightporter_timeouts",
+        "Deadlines that ran out, by what was waited for.",
+        labels=["listener", "waited_for"],
     )
-    for what, count in counters.timeouts.items():
-        timeouts.add_metric([what], count)
+    for name, server in listeners.items():
+        counters = server.counters
+        connections.add_metric([name], server.connections)
+        taken.add_metric([name, "accepted"], counters.accepted)
+        taken.add_metric([name, "refused"], counters.refused)
+        for status, count in counters.rejected.items():
+            rejected.add_metric([name, str(status)], count)
+        for what, count in counters.timeouts.items():
+            timeouts.add_metric([name, what], count)
+    yield connections
+    yield taken
+    yield rejected
     yield timeouts
+
+
+def _of_apps(server: Server) -> Iterator[Any]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    counters = server.counters
     aborted = CounterMetricFamily("nightporter_exchanges_aborted", "Exchanges that one side broke off.")
     aborted.add_metric([], counters.aborted)
     yield aborted

@@ -222,7 +222,7 @@ def test_metrics_are_everybodys_whoever_is_asked(redis: RedisServer, tmp_path: P
             )
             assert sum(float(count) for _, count in counts) >= 20
             assert len(re.findall(r"(?m)^# HELP nightporter_requests_total ", text)) == 1
-            assert set(re.findall(r'nightporter_connections\{worker="(\d)"\}', text)) == {
+            assert set(re.findall(r'nightporter_connections\{worker="(\d)",listener="public"\}', text)) == {
                 "0",
                 "1",
             }
@@ -245,7 +245,7 @@ def test_every_worker_lets_go_whichever_is_asked(redis: RedisServer, tmp_path: P
 
 def connections_of(house: House) -> float:
     text = house.replica.operations("/metrics").text
-    found = re.findall(r'nightporter_connections\{worker="\d"\} (\S+)', text)
+    found = re.findall(r'nightporter_connections\{worker="\d",listener="public"\} (\S+)', text)
     assert len(found) == 2
     return sum(map(float, found))
 
