@@ -32,16 +32,22 @@ IN_ENDED: Final = 7
 # only while a head is incomplete, so that a sender who will never finish is refused now.
 NEVER = re.compile(rb"(?<!\r)\n|\r(?![\n]|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
-# RFC 9112 §7.1: chunk-size [ chunk-ext ]; 15 digits are more than a petabyte.
+_HEX: Final = b"0123456789abcdefABCDEF"
+_MAX_DIGITS: Final = 15
+"""Of a chunk's size: more than a petabyte."""
+
+# RFC 9112 §7.1: chunk-size [ chunk-ext ].
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 # Without the "bad" white space that §7.1.1 mentions: nobody sends it, and readers differ about it.
 _EXTENSION = rb";" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?"
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})((?:" + _EXTENSION + rb")*)")
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,%d})((?:%b)*)" % (_MAX_DIGITS, _EXTENSION))
 _MAX_CHUNK_LINE: Final = 256
 _MAX_EXTENSIONS: Final = 16_384
 """Of one message, bytes: nobody uses them, and unbounded they cost work for nothing (CVE-2023-39326)."""
 _MAX_TRAILERS: Final = 8_192
+_SMALL: Final = 4_096
+"""A chunk that is not worth a way of its own, bytes."""
 
 
 class MessageReader(ABC):
@@ -182,44 +188,68 @@ class MessageReader(ABC):
 
     def _read_chunked(self, data: bytes, at: int) -> int:
         """RFC 9112 §7.1.3, strictly: no white space around sizes, no bare LF anywhere."""
-        size = len(data)
-        while at < size and not self.held:
+        size, start, fault = len(data), at, ""
+        pieces: list[bytes] = []
+        while at < size:
             phase = self._phase
-            if phase == _CHUNK_DATA:
-                end = min(at + self._left, size)
-                self._left -= end - at
-                if not self._left:
-                    self._phase = _CHUNK_END
-                self._give(data[at:end])
-                at = end
-            elif phase == _CHUNK_END:
-                if data[at : at + 2] != b"\r\n":
-                    if size - at >= 2 or data[at] != 13:
-                        raise self._refuse("A chunk does not end where it says.")
-                    return self._keep(data, at)
-                self._phase = _CHUNK_SIZE
-                at += 2
-            elif phase == _CHUNK_SIZE:
+            if phase == _CHUNK_SIZE:
                 end = data.find(b"\r\n", at, at + _MAX_CHUNK_LINE + 2)
                 if end < 0:
                     # Every byte up to a last CR must do in a line that goes on.
                     if size - at > _MAX_CHUNK_LINE or NEVER.search(data, at):
-                        raise self._refuse("A chunk size is malformed.")
-                    return self._keep(data, at)
-                match = _CHUNK.fullmatch(data, at, end)
-                if match is None:
-                    raise self._refuse("A chunk size is malformed.")
-                self._extensions += len(match[2])
+                        fault = "A chunk size is malformed."
+                    break
+                left = self._chunk_size(data[at:end])
+                if left < 0:
+                    fault = "A chunk size is malformed."
+                    break
                 if self._extensions > _MAX_EXTENSIONS:
-                    raise self._refuse("There are too many chunk extensions.")
-                self._left = int(match[1], 16)
-                self._phase = _CHUNK_DATA if self._left else _TRAILERS
+                    fault = "There are too many chunk extensions."
+                    break
                 at = end + 2
-            elif phase == _TRAILERS:
-                return self._read_trailers(data, at)
-            else:  # the message ended; what follows is not a chunk
-                return at
-        return at
+                stop = at + left
+                if left and data[stop : stop + 2] == b"\r\n":  # a whole one, as most small ones are
+                    pieces.append(data[at:stop])
+                    at = stop + 2
+                    continue
+                self._left = left
+                self._phase = _CHUNK_DATA if left else _TRAILERS
+            elif phase == _CHUNK_DATA:
+                end = min(at + self._left, size)
+                self._left -= end - at
+                if not self._left:
+                    self._phase = _CHUNK_END
+                pieces.append(data[at:end])
+                at = end
+            elif phase == _CHUNK_END:
+                if data[at : at + 2] != b"\r\n":
+                    if size - at >= 2 or data[at] != 13:
+                        fault = "A chunk does not end where it says."
+                    break
+                self._phase = _CHUNK_SIZE
+                at += 2
+            else:
+                break
+        # Small pieces of one read go on as one: each on its way costs as much as a large one.
+        if len(pieces) > 1 and at - start < _SMALL * len(pieces):
+            pieces = [b"".join(pieces)]
+        for piece in pieces:
+            self._give(piece)
+        if fault:
+            raise self._refuse(fault)
+        if at == size:
+            return at
+        return self._read_trailers(data, at) if self._phase == _TRAILERS else self._keep(data, at)
+
+    def _chunk_size(self, line: bytes) -> int:
+        """RFC 9112 §7.1: bytes of data; -1 = malformed."""
+        if len(line) <= _MAX_DIGITS and line and not line.translate(None, _HEX):
+            return int(line, 16)
+        match = _CHUNK.fullmatch(line)
+        if match is None:
+            return -1
+        self._extensions += len(match[2])
+        return int(match[1], 16)
 
     def _read_trailers(self, data: bytes, at: int) -> int:
         if data.startswith(b"\r\n", at):

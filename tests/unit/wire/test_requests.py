@@ -448,3 +448,40 @@ def test_the_memory_of_names_is_bounded() -> None:
         sink.reader.feed(b"GET / HTTP/1.1\r\nHost: a\r\nX-%d: 1\r\n\r\n" % number)
     assert len(sink.heads) == 3_000
     assert len(heads.lines._kinds) <= 1_024  # pyright: ignore[reportPrivateUsage]
+
+
+class _Pieces(Requests):
+    """Remembers in what pieces a body came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[int] = []
+
+    def on_body(self, data: bytes) -> None:
+        super().on_body(data)
+        self.pieces.append(len(data))
+
+
+def chunks(*sizes: int) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (size, b"x" * size) for size in sizes)
+
+
+CHUNKED_HEAD = b"POST / HTTP/1.1\r\n" + H + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def test_small_chunks_of_one_read_go_on_as_one_and_large_ones_as_they_are() -> None:
+    sink = _Pieces()
+    sink.reader.feed(CHUNKED_HEAD + chunks(*[1] * 500))
+    sink.reader.feed(chunks(20_000, 30_000))
+    sink.reader.feed(chunks(7)[:5])
+    sink.reader.feed(chunks(7)[5:] + chunks(2) + b"0\r\n\r\n")
+    assert sink.pieces == [500, 20_000, 30_000, 2, 7]
+    assert sink.ended == 1
+
+
+def test_what_came_before_a_malformed_chunk_was_handed_over() -> None:
+    sink = _Pieces()
+    with pytest.raises(ProxyError, match="malformed"):
+        sink.reader.feed(CHUNKED_HEAD + chunks(3, 4) + b"zz\r\n")
+    assert sink.pieces == [7]
+    assert sink.ended == 0
