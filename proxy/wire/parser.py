@@ -64,7 +64,7 @@ class MessageReader(ABC):
     def __init__(self) -> None:
         self.partial: bytearray | None = None
         self._phase = IN_HEAD
-        self._left = 0
+        self._left: int = 0
         self._seen = 0
         self._extensions = 0
         self.feeding = False
