@@ -27,6 +27,9 @@ from tests.scenarios.house import House, until
 LEASE_S = 20.0
 """Life of a lease that nobody renews."""
 
+HEARD_S = 20.0
+"""A sign-out is promised everywhere within a second; these tests measure no speed. Shorter than a cache believes."""
+
 ALL = (0, 1, 2)
 
 
@@ -121,6 +124,27 @@ class RedisHouse(House):
     def answered(self, n: int) -> None:
         """Wait until the OP has acted on the `n`-th refresh (from 1)."""
         until(lambda: len(self.calls()) >= n and self.calls()[n - 1].outcome)
+
+    def refused_everywhere(self, jar: Mapping[str, str]) -> set[str]:
+        """Wait until a cookie opens nothing at any replica, and no renewal is tried for it; the reasons.
+
+        A replica may not have heard it yet, and a busy machine may take a store for absent.
+        """
+        calls, reasons = len(self.calls()), set[str]()
+        old = self.browser()
+        old.jar = dict(jar)
+        for n in range(len(self.replicas)):
+
+            def refused(n: int = n) -> bool:
+                reply = old.get("/b", replica=n)
+                if reply.status == 401:
+                    reasons.add(reply.json["reason"])
+                return reply.status == 401
+
+            until(refused, HEARD_S)
+            assert refused()
+        assert len(self.calls()) == calls
+        return reasons
 
     def nobody_was_punished(self) -> None:
         assert (self.op.invalid_grant, self.op.reuse_events) == (0, 0)
