@@ -22,19 +22,16 @@ from proxy.core.headers import (
     DROP,
     EXPECT,
     HOST,
-    IN_TARGET,
     LENGTH,
-    METHODS,
-    PASS,
     SOURCE,
     UPGRADE,
     HeaderPolicy,
 )
 from proxy.errors import BadRequest
 from proxy.wire.framing import coding_status, content_length, plainly_spaced, request_length
+from proxy.wire.known_heads import KnownHeads, Ready, plain_line
 from proxy.wire.lines import (
     CLOSE,
-    IN_VALUE,
     KEEP_ALIVE,
     PASSED,
     UPGRADES,
@@ -44,27 +41,10 @@ from proxy.wire.lines import (
     connection_options,
     nominated,
 )
-from proxy.wire.memo import LONGEST, Memo
 from proxy.wire.target import legal_host, other_form
-from proxy.wire.varying import Varying
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) HTTP/([0-9])\.([0-9])")
 _END = b"\r\n\r\n"
-
-
-class Ready:
-    """What all heads of one block of lines share, once it is remembered.
-
-    Attributes:
-        line: the request line that the block came with at first.
-        lines: those that an app is sent of it, ready to be sent again (`rewrite.py`); None = not yet.
-    """
-
-    __slots__ = ("line", "lines")
-
-    def __init__(self, line: bytes) -> None:
-        self.line = line
-        self.lines: bytes | None = None
 
 
 class RequestHead(Struct, eq=False):
@@ -144,16 +124,17 @@ class RequestHeads:
     Args:
         policy: says what each field is to us.
         limits: bounds on one head.
+
+    Attributes:
+        known: a head by its bytes, if its lines came before; see `KnownHeads.look`.
     """
 
     def __init__(self, policy: HeaderPolicy, limits: HeadLimits | None = None) -> None:
         self.limits = limits or HeadLimits()
         self.policy = policy
         self.lines = Lines(policy.request_kind, self._judge, lambda text: BadRequest(400, text))
-        self._blocks: Memo[RequestHead] = Memo()
-        # A request line that is no longer fits into any head that `known` can find.
-        self._plain_line = min(self.limits.line_bytes, self.limits.head_bytes - LONGEST)
-        self._varying = Varying()
+        self._memory = KnownHeads(self.lines, self.limits)
+        self.known = self._memory.look
 
     def read(self, raw: bytes) -> RequestHead:
         """Read one head.
@@ -178,80 +159,8 @@ class RequestHeads:
         new: list[tuple[int, bytes]] = []
         plain = self._read_fields(head, lines, authority, new)
         if plain and head.version == 1 and not authority:
-            if new and self._varying.learn(new):
-                self._blocks = Memo()
-            self._keep(line, block + _END, head)
+            self._memory.keep(line, block + _END, head, new)
         return head
-
-    def known(self, data: bytes) -> RequestHead | None:
-        """The head that these bytes are, if they are nothing else and its lines came before.
-
-        Judged then, as a whole, so it ends where it ended then. That is most of what browsers send:
-        a lookup instead of a search for the end and a look at each line (3 µs less a head).
-
-        Returns:
-            None = it has to be read, by `learn` if it is a whole one.
-        """
-        line, _, block = data.partition(b"\r\n")
-        varying: Sequence[tuple[int, bytes]] = ()
-        if self._varying.names and block.endswith(_END):
-            block, varying = self._varying.cut(block)
-        known = self._blocks.look(block)
-        if known is None:
-            return None
-        assert known.ready is not None
-        head = known.__copy__()
-        if line != known.ready.line:
-            plain = _plain(line)
-            if plain is None or len(line) > self._plain_line:
-                return None
-            head.method, head.target, head.path = plain
-        if varying and not self._vary(head, varying, len(data)):
-            return None
-        self._blocks.hits += 1
-        return head
-
-    def _vary(self, head: RequestHead, varying: Sequence[tuple[int, bytes]], size: int) -> bool:
-        """Add lines that vary to a head that is known without them, if they are legal."""
-        limits = self.limits
-        if size > limits.head_bytes or len(head.lines) + len(varying) > limits.fields:
-            return False
-        for kind, line in varying:
-            head.more = (*head.more, line)
-            field = self.lines.young.get(line) if kind == COOKIE else None
-            if field is None and line.translate(None, IN_VALUE):
-                return False
-            if kind == COOKIE:
-                field = field or self.lines.learn(line)
-                head.cookie = field.value
-                head.cookie_line = field.out
-            elif kind == PASS:
-                head.varying += line + b"\r\n"
-            elif kind == SOURCE:
-                head.sources = (*head.sources, line)
-        head.by_name = None
-        return True
-
-    def _keep(self, line: bytes, block: bytes, head: RequestHead) -> None:
-        """Remember a head by its block of lines, the empty one included, without those that vary."""
-        if self._blocks.resting:
-            self._blocks.keep(block, head)
-            return
-        head, names = head.__copy__(), self._varying.names
-        head.by_name = None
-        if names:
-            block, found = self._varying.cut(block)
-            varying = {line for _, line in found}
-            # Of a name that varies there is one line, the one that was cut: so order means nothing.
-            if sum(each.partition(b":")[0].lower() in names for each in head.lines) != len(found):
-                return
-            head.lines = [each for each in head.lines if each not in varying]
-            head.passed = [each for each in head.passed if each not in varying]
-            head.sources = tuple(each for each in head.sources if each not in varying)
-            if b"cookie" in names:
-                head.cookie = head.cookie_line = b""
-        if self._blocks.keep(block, head):
-            head.ready = Ready(line)
 
     def check_request_line(self, line: bytes) -> None:
         """Refuse early what can never become a head, so that nobody waits for the rest.
@@ -282,7 +191,7 @@ class RequestHeads:
     def _request_line(self, line: bytes, lines: list[bytes]) -> tuple[RequestHead, bytes]:
         if len(line) > self.limits.line_bytes:
             raise BadRequest(414, "The request target is too long.")
-        plain = _plain(line)
+        plain = plain_line(line)
         if plain is not None:
             return RequestHead(*plain, 1, lines), b""
         match = _REQUEST_LINE.fullmatch(line)
@@ -413,14 +322,3 @@ class RequestHeads:
         elif kind == CONNECTION:
             connection_options(field)
         return field
-
-
-def _plain(line: bytes) -> tuple[bytes, bytes, bytes] | None:
-    """Method, target and path of a request line as nearly all are: usual method, HTTP/1.1, origin form."""
-    parts = line.split(b" ")
-    if len(parts) != 3 or parts[2] != b"HTTP/1.1":
-        return None
-    method, target, _ = parts
-    if method not in METHODS or target[:1] != b"/" or target.translate(None, IN_TARGET):
-        return None
-    return method, target, target.partition(b"?")[0]
