@@ -47,7 +47,7 @@ _MAX_EXTENSIONS: Final = 16_384
 """Of one message, bytes: nobody uses them, and unbounded they cost work for nothing (CVE-2023-39326)."""
 _MAX_TRAILERS: Final = 8_192
 _SMALL: Final = 4_096
-"""A chunk that is not worth a way of its own, bytes."""
+"""Bytes: chunks that are smaller on average go on as one piece."""
 
 
 class MessageReader(ABC):
@@ -187,7 +187,10 @@ class MessageReader(ABC):
         return at + left
 
     def _read_chunked(self, data: bytes, at: int) -> int:
-        """RFC 9112 §7.1.3, strictly: no white space around sizes, no bare LF anywhere."""
+        """RFC 9112 §7.1.3, strictly: no white space around sizes, no bare LF anywhere.
+
+        No sink holds while it takes a piece of a body.
+        """
         size, start, fault = len(data), at, ""
         pieces: list[bytes] = []
         while at < size:

@@ -132,9 +132,11 @@ class Replica:
             connection.close()
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples with these labels; 0 if there is none."""
-        total = 0.0
-        for line in self.operations("/metrics").text.splitlines():
+        """The sum of a metric's samples with these labels, 0 if there is none; the metric has to be there."""
+        total, text = 0.0, self.operations("/metrics").text
+        family = re.sub(r"_(bucket|count|sum)$", "", name)
+        assert re.search(rf"(?m)^# TYPE {family} ", text), f"{name} is no metric"
+        for line in text.splitlines():
             found = re.fullmatch(r"([a-z_]+)(?:\{(.*)\})? (\S+)", line)
             if found is None or found[1] != name:
                 continue

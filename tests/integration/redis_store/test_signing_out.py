@@ -17,7 +17,7 @@ from tests.redis.servers import RedisServer, redis_server
 from tests.scenarios.house import House, until
 
 HEARD_S = 10.0
-"""By word: a cache would look by itself after 30 s. It is promised within a second; no test measures speed."""
+"""A cache would look by itself after 30 s, where the token lives so long; promised is a second. No test measures speed."""
 
 
 @pytest.fixture(scope="module")
