@@ -29,7 +29,7 @@ from proxy.core.headers import (
 )
 from proxy.errors import BadRequest
 from proxy.wire.framing import coding_status, content_length, plainly_spaced, request_length
-from proxy.wire.known_heads import KnownHeads, Ready, plain_line
+from proxy.wire.known_heads import END, KnownHeads, Ready, plain_line
 from proxy.wire.lines import (
     CLOSE,
     KEEP_ALIVE,
@@ -44,7 +44,6 @@ from proxy.wire.lines import (
 from proxy.wire.target import legal_host, other_form
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) HTTP/([0-9])\.([0-9])")
-_END = b"\r\n\r\n"
 
 
 class RequestHead(Struct, eq=False):
@@ -144,7 +143,7 @@ class RequestHeads:
         Raises:
             BadRequest: 400, 414, 417, 431, 501 or 505; the connection cannot be read on.
         """
-        return self.known(raw + _END) or self.learn(raw)
+        return self.known(raw + END) or self.learn(raw)
 
     def learn(self, raw: bytes) -> RequestHead:
         """As `read`, for a head that is not known."""
@@ -159,7 +158,7 @@ class RequestHeads:
         new: list[tuple[int, bytes]] = []
         plain = self._read_fields(head, lines, authority, new)
         if plain and head.version == 1 and not authority:
-            self._memory.keep(line, block + _END, head, new)
+            self._memory.keep(line, block + END, head, new)
         return head
 
     def check_request_line(self, line: bytes) -> None:

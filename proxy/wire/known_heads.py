@@ -19,7 +19,8 @@ from proxy.wire.varying import Varying
 if TYPE_CHECKING:
     from proxy.wire.head import RequestHead
 
-_END = b"\r\n\r\n"
+END = b"\r\n\r\n"
+"""Of a head."""
 
 
 class Ready:
@@ -61,7 +62,7 @@ class KnownHeads:
         """
         line, _, block = data.partition(b"\r\n")
         varying: Sequence[tuple[int, bytes]] = ()
-        if self._varying.names and block.endswith(_END):
+        if self._varying.names and block.endswith(END):
             block, varying = self._varying.cut(block)
         known = self._blocks.look(block)
         if known is None:

@@ -7,8 +7,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from urllib.parse import quote
 import pytest
 import redis
 
+from tests import waiting
 from tests.op import certs
 from tests.ports import free_port
 
@@ -33,15 +32,14 @@ def need(program: str) -> str:
 
 def until(check: Callable[[], bool], what: str, limit_s: float = READY_S) -> None:
     """Ask until it is so; servers cannot be waited for in any other way."""
-    end = time.monotonic() + limit_s
-    pause = threading.Event()
-    while True:
-        with contextlib.suppress(redis.RedisError, OSError):
-            if check():
-                return
-        if time.monotonic() > end:
-            raise AssertionError(f"it never happened: {what}")
-        pause.wait(0.02)
+
+    def answered() -> bool:
+        try:
+            return check()
+        except (redis.RedisError, OSError):
+            return False
+
+    waiting.until(answered, limit_s, what=what)
 
 
 @dataclass(frozen=True)

@@ -223,6 +223,14 @@ class House:
         self._wires.append(wire)
         return wire
 
+    async def asked(self, request: bytes = b"") -> tuple[Wire, Wire]:
+        """A client whose request's head, a plain GET's by default, has reached the app; and the app."""
+        client = await self.client()
+        client.send(request or get())
+        app = await self.app()
+        await app.head()
+        return client, app
+
     @property
     def nothing_reached_the_app(self) -> bool:
         return self._app.empty() and not self.app_connections

@@ -22,10 +22,7 @@ from tests.integration.datapath.house import HOST, LONG_S, House, Wire, field, g
 
 async def warm(h: House) -> tuple[Wire, Wire]:
     """A client, and a connection to the app that has served it once."""
-    client = await h.client()
-    client.send(get(b"/first"))
-    app = await h.app()
-    await app.head()
+    client, app = await h.asked(get(b"/first"))
     app.send(ok())
     await client.answer()
     await h.finished()
@@ -104,10 +101,7 @@ def test_nothing_that_could_happen_twice_is_retried(request_bytes: bytes) -> Non
 def test_no_retry_on_a_fresh_connection_or_after_a_byte_of_an_answer() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(get())
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked()
             app.close()
             assert (await client.answer())[0] == 502
             client, app = await warm(h)
@@ -170,10 +164,7 @@ def test_bytes_on_an_idle_connection_answer_nobody() -> None:
 def test_bytes_after_a_response_answer_nobody() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(get(b"/1") + get(b"/2"))
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked(get(b"/1") + get(b"/2"))
             app.send(ok(b"one") + ok(b"poison"))
             assert (await client.answer())[2] == b"one"
             fresh = await h.app()
@@ -196,10 +187,7 @@ def test_bytes_after_a_response_answer_nobody() -> None:
 def test_an_answer_that_is_not_legal_is_a_502(response: bytes) -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(get())
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked()
             app.send(response)
             status, head, data = await client.answer()
             assert (status, field(head, b"content-type")) == (502, b"application/problem+json")
@@ -235,10 +223,7 @@ def test_an_app_that_is_not_there_is_a_502_page_for_people_and_json_for_programs
 def test_an_app_that_is_slow_is_a_504() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(get())
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked()
             h.later(59)
             assert client.left == b""
             h.later(62)
@@ -252,10 +237,7 @@ def test_an_app_that_is_slow_is_a_504() -> None:
 def test_an_app_that_stops_in_its_answer_is_broken_off() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(get())
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked()
             app.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
             await client.until(b"abc")
             h.later(62)
@@ -269,10 +251,7 @@ def test_an_app_that_stops_in_its_answer_is_broken_off() -> None:
 def test_an_event_stream_may_be_silent_for_long() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(get())
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked()
             app.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hi\n")
             await client.until(b": hi\n")
             h.later(3_000)

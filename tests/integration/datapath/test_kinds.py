@@ -107,10 +107,7 @@ async def chunk(wire: Wire) -> bytes:
 def test_a_slow_answer_arrives_piece_by_piece(framing: str) -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(get())
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked()
             said = {"length": b"Content-Length: 12\r\n", "chunked": b"Transfer-Encoding: chunked\r\n"}
             app.send(b"HTTP/1.1 200 OK\r\n%b\r\n" % said.get(framing, b""))
             await client.head()

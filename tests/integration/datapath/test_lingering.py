@@ -40,10 +40,7 @@ async def blocked(h: House) -> None:
 def test_an_early_answer_of_an_app_that_takes_nothing_arrives(after: str) -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(START)
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked(START)
             app.transport.pause_reading()
             sending = asyncio.create_task(send_all(client, BODY))
             await blocked(h)
@@ -61,10 +58,7 @@ def test_an_early_answer_of_an_app_that_takes_nothing_arrives(after: str) -> Non
 def test_an_answer_of_ours_to_a_blocked_upload_arrives() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(START)
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked(START)
             app.transport.pause_reading()
             sending = asyncio.create_task(send_all(client, BODY))
             await blocked(h)
@@ -101,10 +95,7 @@ def test_a_refusal_arrives_whatever_is_still_sent(start: bytes, status: int) -> 
 def test_the_last_answer_arrives_whatever_is_sent_behind_its_request() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(get(b"/last", b"Connection: close\r\n"))
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked(get(b"/last", b"Connection: close\r\n"))
             sending = asyncio.create_task(send_all(client, BODY))
             await blocked(h)
             app.send(ok(b"last"))

@@ -165,10 +165,7 @@ def test_responses_without_a_body_keep_both_connections(
 ) -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(method + b" / HTTP/1.1\r\n" + HOST + b"\r\n" + get(b"/next"))
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked(method + b" / HTTP/1.1\r\n" + HOST + b"\r\n" + get(b"/next"))
             app.send(response)
             found, head, _ = await client.answer(head_only=True)
             assert (found, field(head, b"content-length")) == (status, length)
@@ -182,10 +179,7 @@ def test_responses_without_a_body_keep_both_connections(
 def test_a_body_that_the_connection_delimits_becomes_chunks() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(get())
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked()
             app.send(b"HTTP/1.0 200 OK\r\n\r\nabc")
             assert field(await client.head(), b"transfer-encoding") == b"chunked"
             assert await client.until(b"abc\r\n") == b"3\r\nabc\r\n"
@@ -245,10 +239,7 @@ def test_a_client_that_closes_is_closed() -> None:
 def test_an_app_that_closes_costs_the_client_nothing() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(get())
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked()
             app.send(ok(b"x", b"Connection: close\r\n"))
             _, head, _ = await client.answer()
             assert field(head, b"connection") is None
@@ -281,10 +272,9 @@ def test_interim_responses_pass_both_ways() -> None:
 def test_a_final_answer_instead_of_100_arrives_and_the_body_is_not_waited_for() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked(
+                b"POST / HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+            )
             app.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
             status, head, data = await client.answer()
             assert (status, data, field(head, b"connection")) == (413, b"no", b"close")
@@ -297,10 +287,9 @@ def test_a_final_answer_instead_of_100_arrives_and_the_body_is_not_waited_for() 
 def test_what_is_refused_behind_a_request_waits_for_that_requests_answer() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(get(b"/1") + b"GET /2 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n" + get(b"/3"))
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked(
+                get(b"/1") + b"GET /2 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n" + get(b"/3")
+            )
             app.send(ok(b"one"))
             assert (await client.answer())[2] == b"one"
             status, head, _ = await client.answer()

@@ -130,10 +130,7 @@ def test_a_form_that_is_too_large_or_too_slow_is_refused() -> None:
 def test_the_same_connection_may_be_proxied_first_and_a_page_later() -> None:
     async def body() -> None:
         async with house(pages=pages) as h:
-            client = await h.client()
-            client.send(get(b"/app") + get(b"/oauth2/echo"))
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked(get(b"/app") + get(b"/oauth2/echo"))
             app.send(ok(b"app"))
             assert (await client.answer())[2] == b"app"
             assert (await client.answer())[0] == 200
@@ -316,10 +313,7 @@ def test_drain_ends_event_streams_only_however_long_bodies_may_be_silent() -> No
     async def body() -> None:
         patient = Timeouts(body_idle_s=3_600, tunnel_idle_s=3_600)
         async with house(timeouts=patient) as h:
-            client = await h.client()
-            client.send(get(b"/download"))
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked(get(b"/download"))
             app.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
             await client.until(b"abc\r\n")
             task = asyncio.create_task(h.server.drain(10))
@@ -359,10 +353,7 @@ def test_drain_waits_for_pages_and_cuts_what_takes_too_long() -> None:
             await task
             assert h.server.connections == 0
         async with house() as h:
-            client = await h.client()
-            client.send(get())
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked()
             await h.server.drain(0.01)
             assert await client.gone()
             assert await app.gone()

@@ -57,10 +57,7 @@ def test_a_second_401_is_passed_on() -> None:
                 return Forward(unauthorized=hook)
 
             h.door.rule = lambda head: Forward(unauthorized=hook)
-            client = await h.client()
-            client.send(get())
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked()
             app.send(UNAUTHORIZED)
             again = await h.app()
             await again.head()
@@ -84,10 +81,7 @@ def test_without_a_newer_token_the_401_arrives_as_it_came(answer: Exception | No
     async def body() -> None:
         async with house() as h:
             hooked(h, answer)
-            client = await h.client()
-            client.send(get() + get(b"/next"))
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked(get() + get(b"/next"))
             app.send(response)
             status, _, data = await client.answer()
             assert (status, data) == (401, b"expired" if b"expired" in response else b"")
@@ -105,10 +99,7 @@ def test_a_large_401_is_not_collected_while_the_hook_is_asked() -> None:
                 await gate.wait()
 
             h.door.rule = lambda head: Forward(unauthorized=hook)
-            client = await h.client()
-            client.send(get())
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked()
             app.send(b"HTTP/1.1 401 U\r\nContent-Length: %d\r\n\r\n" % (16 << 20))
             app.send(b"x" * (16 << 20))
             pool = h.server.site.upstreams.default
@@ -128,10 +119,7 @@ def test_only_safe_requests_without_a_body_are_replayed(request_bytes: bytes) ->
     async def body() -> None:
         async with house() as h:
             told = hooked(h, Forward())
-            client = await h.client()
-            client.send(request_bytes)
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked(request_bytes)
             app.send(UNAUTHORIZED)
             assert (await client.answer())[::2] == (401, b"expired")
             assert told == []
@@ -150,10 +138,7 @@ def test_the_app_may_leave_while_the_hook_is_asked() -> None:
                     return answer
 
                 h.door.rule = lambda head, hook=hook: Forward(unauthorized=hook)
-                client = await h.client()
-                client.send(get())
-                app = await h.app()
-                await app.head()
+                client, app = await h.asked()
                 app.send(b"HTTP/1.1 401 U\r\nContent-Length: 9\r\n\r\nabc")
                 pool = h.server.site.upstreams.default
                 await h.until(lambda pool=pool: any(up.valve.reasons for up in pool._all))
@@ -186,10 +171,7 @@ def test_a_client_that_leaves_meanwhile_ends_it() -> None:
                     cancelled.set()
 
             h.door.rule = lambda head: Forward(unauthorized=hook)
-            client = await h.client()
-            client.send(get())
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked()
             app.send(UNAUTHORIZED)
             await asked.wait()
             client.abort()

@@ -86,6 +86,12 @@ async def unread(h: House, size: int, receive_buffer: int = 0) -> tuple[Wire, Wi
     return client, app, next(iter(h.server.site.connections))
 
 
+async def cut_as_slow(h: House) -> None:
+    """The only connection is gone, for that reason."""
+    await h.until(lambda: not h.server.site.connections)
+    assert h.server.counters.timeouts == {"slow_client": 1}
+
+
 def test_a_client_that_takes_nothing_is_cut() -> None:
     async def body() -> None:
         async with house() as h:
@@ -94,8 +100,7 @@ def test_a_client_that_takes_nothing_is_cut() -> None:
             h.later(3)  # what its kernel took in until now does not count
             assert h.server.site.connections
             h.later(14)
-            await h.until(lambda: not h.server.site.connections)
-            assert h.server.counters.timeouts == {"slow_client": 1}
+            await cut_as_slow(h)
             assert await app.gone()
 
     run(body)
@@ -114,8 +119,7 @@ def test_what_the_clients_kernel_takes_in_is_not_taken_for_progress() -> None:
             await h.until(lambda: at_pause - connection._untaken() > 50_000)
             h.later(3)
             h.later(14)
-            await h.until(lambda: not h.server.site.connections)
-            assert h.server.counters.timeouts == {"slow_client": 1}
+            await cut_as_slow(h)
 
     run(body)
 
@@ -137,8 +141,7 @@ def test_an_answer_that_is_over_but_not_taken_is_watched_too() -> None:
                 client.send(get())
             h.later(3)
             h.later(14)
-            await h.until(lambda: not h.server.site.connections)
-            assert h.server.counters.timeouts == {"slow_client": 1}
+            await cut_as_slow(h)
 
     run(body)
 
@@ -187,10 +190,9 @@ def test_a_body_that_drips_is_refused_and_a_steady_one_is_not() -> None:
 def test_who_waits_for_100_or_for_the_app_is_not_slow() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n")
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked(
+                b"POST / HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+            )
             h.later(11)
             h.later(50)
             app.send(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -224,10 +226,9 @@ def test_who_waits_for_100_or_for_the_app_is_not_slow() -> None:
 def test_who_was_told_to_go_on_and_sends_nothing_is_slow() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n")
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked(
+                b"POST / HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+            )
             h.later(11)
             app.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             assert (await client.answer())[0] == 100
@@ -265,8 +266,7 @@ def test_a_client_that_takes_a_little_is_cut_and_one_that_takes_enough_is_not() 
             assert taken < size
             h.later(47)  # what was under way may still arrive in the client's own buffer
             h.later(58)
-            await h.until(lambda: not h.server.site.connections)
-            assert h.server.counters.timeouts == {"slow_client": 1}
+            await cut_as_slow(h)
             assert await app.gone()
 
     run(body)
@@ -275,10 +275,7 @@ def test_a_client_that_takes_a_little_is_cut_and_one_that_takes_enough_is_not() 
 def test_a_client_that_closed_and_says_nothing_is_given_up() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(get())
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked()
             client.half_close()
             await h.until(lambda: next(iter(h.server.site.connections)).half_closed)
             h.later(3)
@@ -291,10 +288,7 @@ def test_a_client_that_closed_and_says_nothing_is_given_up() -> None:
 def test_a_tunnel_that_is_silent_ends() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(get(b"/", b"Connection: upgrade\r\nUpgrade: websocket\r\n"))
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked(get(b"/", b"Connection: upgrade\r\nUpgrade: websocket\r\n"))
             app.send(b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
             await client.head()
             h.later(3_000)

@@ -74,10 +74,9 @@ def test_a_download_to_a_client_that_stalls_grows_no_memory() -> None:
 def test_an_upload_to_an_app_that_stalls_grows_no_memory() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % (64 * MIB))
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked(
+                b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % (64 * MIB)
+            )
             app.transport.pause_reading()
             before = resident_kib()
             task = asyncio.create_task(push(client, 64 * MIB))
@@ -167,10 +166,7 @@ def test_a_body_is_not_read_while_the_door_decides() -> None:
 def test_events_are_flushed_at_once() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(get())
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked()
             app.send(
                 b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
             )
@@ -204,10 +200,7 @@ def test_an_event_stream_ends_with_its_session() -> None:
         async with house() as h:
             watch = Watch()
             h.door.rule = lambda head: Forward(watch=watch)
-            client = await h.client()
-            client.send(get())
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked()
             app.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\ndata: 1\n\n")
             await client.head()
             assert await client.until(b"1\n\n\r\n")
@@ -227,10 +220,7 @@ def test_plain_responses_are_not_watched() -> None:
         async with house() as h:
             watch = Watch()
             h.door.rule = lambda head: Forward(watch=watch)
-            client = await h.client()
-            client.send(get())
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked()
             app.send(ok(b"x", b"Content-Type: text/html\r\n"))
             await client.answer()
             assert watch.close is None
@@ -280,10 +270,7 @@ def test_a_websocket_passes_and_each_way_ends_by_itself() -> None:
 def test_a_client_that_ended_its_side_right_before_a_sweep_still_gets_its_answer() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(get(b"/"))
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked(get(b"/"))
             client.half_close()
             await h.until(lambda: next(iter(h.server.site.connections)).half_closed)
             h.later(1.0)
@@ -298,10 +285,7 @@ def test_a_client_that_ended_its_side_right_before_a_sweep_still_gets_its_answer
 def test_frames_that_come_with_the_switch_arrive_before_those_that_follow() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(get(b"/ws", UPGRADE))
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked(get(b"/ws", UPGRADE))
             app.send(SWITCH + b"\r\n\x81\x02hi")
             await client.head()
             assert await client.exactly(4) == b"\x81\x02hi"
@@ -314,10 +298,7 @@ def test_frames_that_come_with_the_switch_arrive_before_those_that_follow() -> N
 def test_a_client_that_ended_its_side_before_the_switch_has_ended_it_in_the_tunnel() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(get(b"/ws", UPGRADE))
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked(get(b"/ws", UPGRADE))
             client.half_close()
             await h.until(lambda: next(iter(h.server.site.connections)).half_closed)
             app.send(SWITCH + b"\r\n\x81\x02hi")
@@ -435,10 +416,7 @@ def test_other_upgrades_are_dropped_as_hop_by_hop(upgrade: bytes) -> None:
 def test_a_switch_that_nobody_asked_for_is_a_502() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(get())
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked()
             app.send(SWITCH + b"\r\n")
             assert (await client.answer())[0] == 502
             assert await app.gone()
@@ -449,10 +427,7 @@ def test_a_switch_that_nobody_asked_for_is_a_502() -> None:
 def test_a_websocket_that_the_app_refuses_is_a_plain_response() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(get(b"/ws", UPGRADE))
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked(get(b"/ws", UPGRADE))
             app.send(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
             assert (await client.answer())[0] == 403
             client.send(get(b"/next"))
@@ -475,10 +450,7 @@ def test_a_websocket_that_the_app_refuses_is_a_plain_response() -> None:
 def test_an_app_that_breaks_off_never_looks_like_a_clean_end(start: bytes, version: bytes) -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(b"GET / HTTP/%b\r\n" % version + HOST + b"\r\n")
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked(b"GET / HTTP/%b\r\n" % version + HOST + b"\r\n")
             app.send(start)
             await client.until(b"abc")
             app.close()
@@ -493,10 +465,7 @@ def test_an_app_that_breaks_off_never_looks_like_a_clean_end(start: bytes, versi
 def test_a_client_that_leaves_aborts_the_app() -> None:
     async def body() -> None:
         async with house() as h:
-            client = await h.client()
-            client.send(get())
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked()
             client.abort()
             assert await app.gone()
             done = await h.finished()
@@ -581,10 +550,7 @@ def test_a_client_that_hangs_up_stops_only_our_own_waiting() -> None:
 def test_a_small_buffer_limit_changes_nothing_but_the_pace() -> None:
     async def body() -> None:
         async with house(limits=Limits(write_buffer_bytes=1024)) as h:
-            client = await h.client()
-            client.send(get())
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked()
             task = asyncio.create_task(push(app, 8 * MIB))
             app.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (8 * MIB))
             assert len((await client.answer())[2]) == 8 * MIB

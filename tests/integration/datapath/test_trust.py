@@ -240,10 +240,7 @@ def test_caches_are_told_what_they_may_keep(forward: Forward, sent: bytes, expec
     async def body() -> None:
         async with house() as h:
             h.door.rule = lambda head: forward
-            client = await h.client()
-            client.send(get())
-            app = await h.app()
-            await app.head()
+            client, app = await h.asked()
             app.send(ok(b"x", sent + b"CDN-Cache-Control: max-age=60\r\n"))
             _, head, _ = await client.answer()
             assert field(head, b"cache-control") == expected
